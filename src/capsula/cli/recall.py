@@ -1,0 +1,192 @@
+"""Recall: the shortest way to a hit. If nothing has changed since this very command line was last answered, the answer is
+still right, and no option is parsed, no pattern matched and no digest computed.
+
+A record under the digest of the raw command line, the directory and CAPSULE_ARGS holds all that the answer hangs on:
+the looks of the configuration files and of the places where the workspace root was searched, the declared variables,
+every scanned directory of inputs and of outputs as the flat listing of its names and looks. Whatever differs, is missing
+or can't be read falls through to the full path, which is the truth. The record is only written when no look in it is too
+fresh to prove anything (worktree.listing.is_fresh). Deleting it costs one slower hit.
+
+Secrets: command lines and variables enter the record's name or the record as keyed hashes only.
+"""
+
+import _imp
+import marshal
+import posix
+
+from capsula.worktree.listing import list_folder, list_names, look
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from capsula.engine import Report
+    from capsula.plugins import Session
+    from capsula.worktree.listing import Listing, Look
+
+    Watched = tuple[str, tuple[str, ...] | None, frozenset[str], Listing]
+    Area = tuple[list[Watched], list[tuple[str, Look | None]]]
+    Order = tuple[tuple[int, int], ...]
+    # entry's file, exit code, when it expires (ns, 0: never), stdout, stderr, order, what to say, store, journal line
+    Answer = tuple[str, int, int, bytes, bytes, Order, bytes, str, str]
+    # path, kind, mode, hash, size, target of each output
+    Row = tuple[str, str, int, str, int, str]
+    # program, id, root, directory, output patterns, file of the memory, store, outputs
+    Restoring = tuple[str, str, str, str, tuple[str, ...], str, str, list[Row]]
+    Seen = list[tuple[str, Look | None]]
+    Record = tuple[
+        int, Seen, list[tuple[bytes, str]], Area, Area | None, list[tuple[str, int]], Answer, Restoring
+    ]
+
+VERSION = 1
+_MAGIC = b"capsula-recall1\n"
+_REGULAR = 0o100000
+
+
+def recall(program: str, argv: "list[str]") -> int | None:
+    """The exit code of a hit that is in place and has been replayed; None when the full path has to be gone."""
+    path = record_path(program, argv)
+    if path is None:
+        return None
+    try:
+        with open(path, "rb", buffering=0) as file:
+            content = file.read()
+        if not content.startswith(_MAGIC):
+            return None
+        record = marshal.loads(content[len(_MAGIC) :])
+        (version, watched, variables, inputs, outputs, modes, answer, restoring) = record
+        if version != VERSION or not _same_world(watched, variables) or not _same_area(inputs):
+            return None
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
+    if outputs is not None and _same_outputs(outputs, modes):
+        return _answer(answer)
+    from capsula.cli.recalled import restore_recalled
+
+    if not restore_recalled(path, record):
+        return None
+    return _answer(answer)
+
+
+def record_path(program: str, argv: "list[str]") -> "str | None":
+    """The file of the record, named by all that chooses options and places but isn't watched."""
+    environ = posix.environ
+    cache = environ.get(b"XDG_CACHE_HOME", b"")
+    home = environ.get(b"HOME", b"")
+    if not cache.startswith(b"/"):
+        if not home.startswith(b"/"):
+            return None
+        cache = home.rstrip(b"/") + b"/.cache"
+    try:
+        if posix.fstat(0).st_mode & 0o170000 == _REGULAR:
+            # What is in a file on standard input is part of the key.
+            return None
+        words = [argument.encode("utf-8", "surrogateescape") for argument in argv]
+        parts = [program.encode(), posix.getcwdb(), environ.get(b"CAPSULE_ARGS", b"\xff"), home, *words]
+    except (OSError, UnicodeError):
+        return None
+    whole = b"\0".join(parts)
+    return f"{cache.decode('utf-8', 'surrogateescape')}/capsula/recall/{keyed_hash(whole)}"
+
+
+def keyed_hash(content: bytes) -> str:
+    """SipHash twice, 128 bits: the interpreter's own (it tells changed sources by it), so that nothing is imported."""
+    return (_imp.source_hash(0x636170, content) + _imp.source_hash(0x73756C61, content)).hex()
+
+
+def _same_world(watched: "Seen", variables: "list[tuple[bytes, str]]") -> bool:
+    for path, seen in watched:
+        if look(path) != seen:
+            return False
+    environ = posix.environ
+    return all([_hash_of(environ.get(name)) == known for name, known in variables])
+
+
+def _hash_of(value: "bytes | None") -> str:
+    return "" if value is None else keyed_hash(value)
+
+
+def _same_area(area: "Area") -> bool:
+    folders, followed = area
+    for path, names, skipped, listing in folders:
+        if (list_folder(path, skipped) if names is None else list_names(path, names)) != listing:
+            return False
+    for path, seen in followed:
+        if look(path) != seen:
+            return False
+    return True
+
+
+def _same_outputs(outputs: "Area", modes: "list[tuple[str, int]]") -> bool:
+    try:
+        for path, mode in modes:
+            if posix.lstat(path).st_mode != mode:
+                return False
+        return _same_area(outputs)
+    except OSError:
+        return False
+
+
+def _answer(
+    answer: "tuple[str, int, int, bytes, bytes, tuple[tuple[int, int], ...], bytes, str, str]",
+) -> int | None:
+    """Use the entry (which must still be there), replay, note. None when the entry is gone or has expired."""
+    entry, exit_code, expires_ns, stdout, stderr, order, greeting, root, line = answer
+    import time
+
+    if expires_ns and time.time_ns() > expires_ns:
+        return None
+    try:
+        # The entry's time is when it was last used. A store that can't be written keeps its entries' times.
+        posix.utime(entry)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        if look(entry) is None:
+            return None
+    if len(order) == 1 and len(stdout) + len(stderr) < 4096:
+        _write(order[0][0], stdout or stderr)
+    elif stdout or stderr:
+        from capsula.execute.stdio import in_order, replay
+
+        replay(in_order(stdout, stderr, order))
+    if greeting:
+        _write(2, greeting)
+    _note(root, line, time.time())
+    return exit_code
+
+
+def _write(fd: int, content: bytes) -> None:
+    try:
+        done = posix.write(fd, content)
+    except OSError:
+        done = 0
+    if done < len(content):
+        from capsula.execute.stdio import replay
+
+        replay([(fd, content[done:])])
+
+
+def _note(root: str, line: str, now: float) -> None:
+    """The journal's line, all but its time known since the record was written."""
+    from capsula.observe.journal import append_line
+
+    append_line(root, f'{{"time": {now:.3f}, {line}\n'.encode())
+
+
+def keep_record(
+    session: "Session", program: str, argv: "list[str]", variable: "str | None", report: "Report"
+) -> None:
+    """Write the record of a run that is a hit now, if all that it hangs on can be watched and trusted."""
+    from capsula.cli.recalled import record_of
+    from capsula.worktree.kept import write_whole
+
+    path = record_path(program, argv)
+    if path is None:
+        return
+    record = record_of(session, report)
+    if record is not None:
+        write_whole(path, to_bytes(record))
+
+
+def to_bytes(record: "Record") -> bytes:
+    # Version 2 of the format: later ones look every object up, to write repeated ones once, which takes longer.
+    return _MAGIC + marshal.dumps(record, 2)

@@ -1,0 +1,189 @@
+"""The whole way of `capsule`: read the options, compose, run the engine, say and note what happened."""
+
+import posix
+import time
+
+from capsula import engine
+from capsula.cli.narrate import mask, narrate
+from capsula.config.options import guess_command, wants_passive
+from capsula.config.settings import read_settings
+from capsula.core.action import inputs_hash
+from capsula.core.names import printable
+from capsula.errors import CapsulaError, NotAvailable
+from capsula.execute.spawn import child_environment, exec_command
+from capsula.observe.journal import append
+from capsula.plugins import Session, compose, find_context, find_root
+from capsula.store.size import maybe_sweep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STRICT_EXIT = 125
+
+
+def wrap(program: str, argv: "list[str]") -> int:
+    """The exit code. Raises only for a bug before the command has started."""
+    environ = dict(posix.environ)
+    asked = environ.get(b"CAPSULE_ARGS")
+    variable = asked.decode("utf-8", "surrogateescape") if asked is not None else None
+    if wants_passive(argv, variable):
+        command = guess_command(argv)
+        if command:
+            exec_command(tuple(command), child_environment(environ))
+    home = environ.get(b"HOME")
+    try:
+        cwd = posix.getcwd()
+        settings = read_settings(
+            argv,
+            environ_args=variable,
+            home=home.decode("utf-8", "surrogateescape") if home else None,
+            cwd=cwd,
+            find_root=lambda given: find_root(given, cwd),
+            program=program,
+        )
+    except (CapsulaError, OSError) as error:
+        return _bad_start(program, argv, variable, environ, error)
+    if settings.help or settings.version:
+        from capsula import __version__
+        from capsula.cli.help import help_text
+
+        posix.write(1, (help_text() if settings.help else f"capsule {__version__}\n").encode())
+        return 0
+    if settings.passive and settings.command:
+        exec_command(settings.command, child_environment(environ))
+
+    def say(text: str) -> None:
+        tell(program, text)
+
+    problem: CapsulaError | None = None
+    try:
+        session = compose(settings, cwd=cwd, environ=environ, say=say)
+    except NotAvailable as error:
+        # No store: the command runs all the same, with the inputs hash in its environment.
+        problem, settings.backend = error, "dummy"
+        session = compose(settings, cwd=cwd, environ=environ, say=say)
+    if settings.inputs_hash:
+        return _print_inputs_hash(session, environ, say)
+    if problem is not None:
+        say(f"not cached: {in_one_line(problem)}")
+        if settings.strict:
+            return STRICT_EXIT
+    return _run(session, program, argv, variable)
+
+
+def tell(program: str, text: str) -> None:
+    """One line of ours to stderr; a closed stderr is no trouble."""
+    try:
+        posix.write(2, f"{program}: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        return
+
+
+def _bad_start(
+    program: str, argv: "list[str]", variable: "str | None", environ: "dict[bytes, bytes]", error: Exception
+) -> int:
+    """The options can't be read: say so in one line, and run the command all the same (or with --strict, don't)."""
+    text = in_one_line(error) if isinstance(error, CapsulaError) else f"no current directory: {error}"
+    tell(program, f"not cached: {text}")
+    command = guess_command(argv)
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    if not command or "--strict" in own or "--strict" in (variable or "").split():
+        return STRICT_EXIT
+    exec_command(tuple(command), child_environment(environ))
+
+
+def in_one_line(error: CapsulaError) -> str:
+    return f"{error.what} ({error.hint})" if error.hint else error.what
+
+
+def _print_inputs_hash(session: Session, environ: "dict[bytes, bytes]", say: "Callable[[str], None]") -> int:
+    """The build id on stdout, nothing else; without one, exit code 1."""
+    try:
+        inputs = session.workspace.inputs()
+        found = inputs_hash(session.recipe, find_context(session.recipe, inputs, environ))
+    except CapsulaError as error:
+        say(f"no inputs hash: {in_one_line(error)}")
+        return STRICT_EXIT if session.settings.strict else 1
+    if session.settings.verbose:
+        for name, content in inputs.hashes():
+            say(f"input  {content}  {printable(name)}")
+    for pattern in inputs.unmatched:
+        say(f"no input matches '{printable(pattern)}'")
+    posix.write(1, found.encode() + b"\n")
+    session.memory.save()
+    return STRICT_EXIT if inputs.unmatched and session.settings.strict else 0
+
+
+def _run(session: Session, program: str, argv: "list[str]", variable: "str | None") -> int:
+    """Run it, then tell and note. Once the command has run, its exit code stands, whatever happens here."""
+    settings = session.settings
+    report = engine.run(session.recipe, session.policy, session.world)
+    code = exit_code(session, report)
+    try:
+        narrate(session, program, report)
+        if not settings.dry_run:
+            _note(session, program, argv, variable, report)
+        if settings.json is not None:
+            from capsula.cli.report import write_report
+
+            write_report(settings.json, session, report, code)
+    except Exception as error:
+        if posix.environ.get(b"CAPSULA_DEBUG"):
+            raise
+        tell(program, f"can't tell what happened: {type(error).__name__}: {error}")
+    return code
+
+
+def exit_code(session: Session, report: engine.Report) -> int:
+    settings = session.settings
+    if (
+        settings.strict
+        and report.problem is not None
+        and not report.started
+        and report.outcome == engine.UNCACHED
+    ):
+        return STRICT_EXIT
+    if report.mismatch and settings.placebo_exit is not None and report.exit_code == 0:
+        return settings.placebo_exit
+    if settings.dry_run:
+        return 0
+    return report.exit_code
+
+
+def _note(
+    session: Session, program: str, argv: "list[str]", variable: "str | None", report: engine.Report
+) -> None:
+    """The journal, what is remembered for next time, the recall record, and a sweep when the store has grown."""
+    if not session.store_root:
+        return
+    root, settings = session.store_root, session.settings
+    append(root, journal_line(session, report))
+    session.memory.save()
+    if report.outcome == engine.HIT or report.stored:
+        from capsula.cli.recall import keep_record
+
+        keep_record(session, program, argv, variable, report)
+    if report.stored:
+        maybe_sweep(root, settings.store_size, report.bytes, now=time.time)
+
+
+def journal_line(session: Session, report: engine.Report) -> "dict[str, str | int | float | bool]":
+    shown = " ".join([mask(word) for word in session.recipe.argv])
+    return {
+        "time": round(time.time(), 3),
+        "run": session.world.run_id,
+        "id": session.recipe.capsule_id,
+        "outcome": report.outcome,
+        "why": report.why[:500],
+        "seconds": round(report.seconds, 4),
+        "bytes": report.bytes,
+        "exit_code": report.exit_code,
+        "key": report.key.hash if report.key is not None else "",
+        "stored": report.stored,
+        "not_stored": report.not_stored,
+        "verdict": report.verdict,
+        "made_by": report.origin.run if report.origin is not None and report.outcome == engine.HIT else "",
+        "root": session.recipe.base,
+        "command": shown[:200],
+    }

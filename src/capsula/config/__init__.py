@@ -1,0 +1,1 @@
+"""What was asked: options from four places."""

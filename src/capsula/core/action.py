@@ -1,0 +1,75 @@
+"""The action: the exact thing to execute, in the Remote Execution API's form; its digest is the cache key."""
+
+from capsula.core.digest import Digest, digest_of, sha256
+from capsula.core.facts import pack
+from capsula.core.names import to_text
+from capsula.core.recipe import output_prefixes
+from capsula.core.reapi import Action, Command, EnvironmentVariable
+from capsula.core.wire import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from capsula.core.context import Context
+    from capsula.core.facts import Fact
+    from capsula.core.recipe import Recipe
+
+# Changing anything that enters a key needs a new number here: old entries are then simply never found again.
+KEY_VERSION = "1"
+
+
+class Keyed:
+    """An action with its blobs: `digest` is the key, `blobs` holds Action, Command and every Directory by hash."""
+
+    __slots__ = ("blobs", "digest", "inputs_hash")
+
+    def __init__(self, digest: Digest, inputs_hash: str, blobs: dict[str, bytes]) -> None:
+        self.digest = digest
+        self.inputs_hash = inputs_hash
+        self.blobs = blobs
+
+
+def key(recipe: "Recipe", context: "Context") -> Keyed:
+    command = encode(
+        Command(
+            arguments=tuple([to_text(argument) for argument in recipe.argv]),
+            environment_variables=tuple(
+                [
+                    EnvironmentVariable(name=to_text(name), value=to_text(value))
+                    for name, value in context.environment
+                    if value is not None
+                ]
+            ),
+            output_paths=tuple(sorted([to_text(path) for path in output_prefixes(recipe)])),
+            working_directory=to_text(recipe.working_directory),
+        )
+    )
+    action = encode(
+        Action(
+            command_digest=digest_of(command),
+            input_root_digest=context.input_root,
+            salt=pack(salt_facts(recipe, context)),
+        )
+    )
+    digest, command_digest = digest_of(action), digest_of(command)
+    blobs = {**context.directories, command_digest.hash: command, digest.hash: action}
+    return Keyed(digest, inputs_hash(recipe, context), blobs)
+
+
+def salt_facts(recipe: "Recipe", context: "Context") -> "list[Fact]":
+    """Everything that may change the result and has no place of its own in an Action or a Command (docs/format.md)."""
+    facts: list[Fact] = [("capsula", KEY_VERSION), ("id", recipe.capsule_id), ("system", *context.system)]
+    facts += [("tag", tag) for tag in recipe.tags]
+    facts += context.input_facts()
+    facts += [("unset", name) for name, value in context.environment if value is None]
+    facts += [("output", pattern) for pattern in sorted(set(recipe.outputs))]
+    facts.append(("option", "capture", *[str(int(wanted)) for wanted in recipe.captures]))
+    facts.append(("option", "inputs_hash_var", recipe.hash_variable))
+    return facts
+
+
+def inputs_hash(recipe: "Recipe", context: "Context") -> str:
+    """The build id of the inputs and tags alone: no argv, no id, no environment. 64 hexadecimal characters."""
+    facts: list[Fact] = [("inputs", KEY_VERSION, context.input_root.hash)]
+    facts += [("tag", tag) for tag in recipe.tags]
+    facts += context.input_facts()
+    return sha256(pack(facts)).hexdigest()

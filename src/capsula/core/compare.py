@@ -1,0 +1,242 @@
+"""Comparing: how one action differs from another, fact by fact, and how one result differs from another."""
+
+from capsula.core.digest import Digest
+from capsula.core.facts import unpack
+from capsula.core.names import from_text, printable
+from capsula.core.reapi import Action, Command, Directory
+from capsula.core.result import DIRECTORY, FILE, LINK
+from capsula.core.wire import decode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capsula.core.reapi import DirectoryNode, FileNode, SymlinkNode
+    from capsula.core.result import Node
+
+    Read = Callable[[Digest], bytes]
+
+# Past this many, the reader is told that there are more.
+ENOUGH = 50
+
+
+class Difference:
+    """One fact that differs. `kind`: file, outside, link, argv, variable, tag, tool, option, output, system, id, stdin,
+    directory, version; `name` says which one; `change` how, as the end of a sentence.
+    """
+
+    __slots__ = ("change", "kind", "name")
+
+    def __init__(self, kind: str, name: str, change: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.change = change
+
+    def __str__(self) -> str:
+        lead = "" if self.kind in ("file", "directory", "outside", "link") else self.kind + " "
+        return f"{lead}{printable(self.name)} {self.change}".strip()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Difference) and str(self) == str(other) and self.kind == other.kind
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __repr__(self) -> str:
+        return f"Difference({self})"
+
+
+def actions(old: Digest, new: Digest, read: "Read") -> list[Difference]:
+    """What changed from one action to the other; `read` gives blobs of both. At most a little over ENOUGH rows.
+
+    Raises what `read` raises, and WireError when a blob isn't what it should be.
+    """
+    before, after = decode(Action, read(old)), decode(Action, read(new))
+    found: list[Difference] = []
+    if before.input_root_digest != after.input_root_digest:
+        _trees("", before.input_root_digest, after.input_root_digest, read, found)
+    if before.command_digest != after.command_digest and before.command_digest and after.command_digest:
+        _commands(
+            decode(Command, read(before.command_digest)), decode(Command, read(after.command_digest)), found
+        )
+    if before.salt != after.salt:
+        _salts(unpack(before.salt), unpack(after.salt), found)
+    return found
+
+
+def _trees(
+    path: str, old: "Digest | None", new: "Digest | None", read: "Read", found: list[Difference]
+) -> None:
+    """Walk only where the digests differ."""
+    before = decode(Directory, read(old)) if old is not None else Directory()
+    after = decode(Directory, read(new)) if new is not None else Directory()
+    lead = path + "/" if path else ""
+    _files({f.name: f for f in before.files}, {f.name: f for f in after.files}, lead, found)
+    _links({f.name: f for f in before.symlinks}, {f.name: f for f in after.symlinks}, lead, found)
+    folders: dict[str, DirectoryNode] = {d.name: d for d in before.directories}
+    others: dict[str, DirectoryNode] = {d.name: d for d in after.directories}
+    for name in sorted({*folders, *others}):
+        if len(found) >= ENOUGH:
+            return
+        left = folders[name].digest if name in folders else None
+        right = others[name].digest if name in others else None
+        if left == right:
+            continue
+        count = len(found)
+        _trees(lead + from_text(name), left, right, read, found)
+        if len(found) == count:
+            word = "was added" if left is None else "was removed" if right is None else "differs"
+            found.append(Difference("directory", lead + from_text(name) + "/", word))
+
+
+def _files(
+    before: "dict[str, FileNode]", after: "dict[str, FileNode]", lead: str, found: list[Difference]
+) -> None:
+    for name in sorted({*before, *after}):
+        path = lead + from_text(name)
+        if name not in before:
+            found.append(Difference("file", path, "was added"))
+        elif name not in after:
+            found.append(Difference("file", path, "was removed"))
+        elif before[name].digest != after[name].digest:
+            found.append(Difference("file", path, "was edited"))
+        elif before[name].is_executable != after[name].is_executable:
+            word = "became executable" if after[name].is_executable else "is no longer executable"
+            found.append(Difference("file", path, word))
+
+
+def _links(
+    before: "dict[str, SymlinkNode]", after: "dict[str, SymlinkNode]", lead: str, found: list[Difference]
+) -> None:
+    for name in sorted({*before, *after}):
+        path = lead + from_text(name)
+        if name not in before:
+            found.append(Difference("link", path, "was added (a link)"))
+        elif name not in after:
+            found.append(Difference("link", path, "was removed (a link)"))
+        elif before[name].target != after[name].target:
+            target = printable(from_text(after[name].target))
+            found.append(Difference("link", path, f"points to {target} now"))
+
+
+def _commands(before: Command, after: Command, found: list[Difference]) -> None:
+    old, new = before.arguments, after.arguments
+    if len(old) != len(new):
+        found.append(Difference("argv", "", f"was {_told(' '.join(old))}, is {_told(' '.join(new))}"))
+    else:
+        for at, (left, right) in enumerate(zip(old, new, strict=True)):
+            if left != right:
+                found.append(Difference("argv", f"[{at}]", f"was {_told(left)}, is {_told(right)}"))
+    if before.working_directory != after.working_directory:
+        was, now = before.working_directory or ".", after.working_directory or "."
+        found.append(Difference("option", "working directory", f"was {_told(was)}, is {_told(now)}"))
+    values = {v.name: v.value for v in before.environment_variables}
+    others = {v.name: v.value for v in after.environment_variables}
+    for name in sorted({*values, *others}):
+        if name in values and name in others and values[name] != others[name]:
+            shown = "changed" if is_secret(name) else f"was {_told(values[name])}, is {_told(others[name])}"
+            found.append(Difference("variable", from_text(name), shown))
+        elif name not in values:
+            found.append(Difference("variable", from_text(name), "is set now"))
+        elif name not in others:
+            found.append(Difference("variable", from_text(name), "is no longer set"))
+
+
+def _salts(
+    before: "tuple[tuple[str, ...], ...]", after: "tuple[tuple[str, ...], ...]", found: list[Difference]
+) -> None:
+    """Facts of kinds that name one thing (all but the last field) are paired, the others are added or removed."""
+    old, new = _by_name(before), _by_name(after)
+    for which in sorted({*old, *new}):
+        left, right = old.get(which), new.get(which)
+        if left == right or which[0] == "unset":
+            # An unset variable shows as "is set now" or "is no longer set" in the command.
+            continue
+        kind, name = which[0], " ".join(which[1:])
+        kind = {"capsula": "version", "outside": "outside", "link": "link"}.get(kind, kind)
+        if left is None:
+            found.append(Difference(kind, name, "was added"))
+        elif right is None:
+            found.append(Difference(kind, name, "was removed"))
+        elif kind in ("outside",):
+            found.append(Difference(kind, name, "was edited"))
+        elif kind == "link":
+            found.append(Difference(kind, name, "leads to another content"))
+        elif kind == "tool":
+            found.append(Difference(kind, f"'{name}'", "prints something else"))
+        elif kind == "stdin":
+            found.append(Difference(kind, "", "is another file"))
+        else:
+            found.append(Difference(kind, name, f"was {_told(' '.join(left))}, is {_told(' '.join(right))}"))
+
+
+_NAMED = {"outside": 2, "link": 2, "tool": 2, "tag": 2, "output": 2, "unset": 2, "option": 2}
+
+
+def _by_name(facts: "tuple[tuple[str, ...], ...]") -> "dict[tuple[str, ...], tuple[str, ...]]":
+    rows = {}
+    for fact in facts:
+        named = _NAMED.get(fact[0], 1)
+        rows[fact[:named]] = fact[named:]
+    return rows
+
+
+def _told(value: str) -> str:
+    text = printable(from_text(value))
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+_SECRET_WORDS = (
+    "TOKEN",
+    "SECRET",
+    "PASSW",
+    "APIKEY",
+    "API_KEY",
+    "ACCESS_KEY",
+    "PRIVATE_KEY",
+    "CREDENTIAL",
+    "AUTH",
+)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable or option of this name probably holds a credential, so that its value isn't shown."""
+    upper = name.upper().replace("-", "_")
+    return any([word in upper for word in _SECRET_WORDS])
+
+
+def results(cached: "dict[str, Node]", made: "dict[str, Node]") -> list[Difference]:
+    """How the outputs of a run differ from those of the cached result; contents by digest only."""
+    found = []
+    for path in sorted({*cached, *made}):
+        old, new = cached.get(path), made.get(path)
+        if old is None:
+            found.append(Difference("file", path, "is new: the cached result doesn't have it"))
+        elif new is None:
+            found.append(Difference("file", path, "is missing: the cached result has it"))
+        elif old.kind != new.kind:
+            found.append(Difference("file", path, f"is a {new.kind}, a {old.kind} in the cached result"))
+        elif old.kind == FILE and old.digest != new.digest:
+            found.append(Difference("content", path, "differs"))
+        elif old.kind == LINK and old.target != new.target:
+            was, now = printable(old.target), printable(new.target)
+            found.append(Difference("link", path, f"points to {now}, to {was} in the cached result"))
+        elif old.kind in (FILE, DIRECTORY) and old.mode != new.mode:
+            found.append(
+                Difference("file", path, f"has mode {new.mode:o}, {old.mode:o} in the cached result")
+            )
+    return found
+
+
+def first_difference(left: bytes, right: bytes) -> int:
+    """The offset of the first byte that differs (the length of the shorter one when it is a prefix). They do differ."""
+    low, high = 0, min(len(left), len(right))
+    if left[:high] == right[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,50 @@
+"""The errors of Capsula: each says what went wrong, with which thing, and what to do next."""
+
+
+class CapsulaError(Exception):
+    """Base of all our errors: `what` is one sentence without a full stop, `hint` what to do next ("" if nothing)."""
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+class UsageError(CapsulaError):
+    """An option, a variable or a configuration file asks for something that can't be."""
+
+
+class ConfigError(UsageError):
+    """A configuration file is wrong; `what` names the file and, where known, the line and the key."""
+
+
+class NotAvailable(CapsulaError):
+    """A backend or a feature that is named but isn't built or installed here."""
+
+
+class InputError(CapsulaError):
+    """A declared input can't be read, vanished, or moved while it was looked at."""
+
+
+class OutputError(CapsulaError):
+    """A declared output wasn't made, can't be read, or can't be put into the work tree."""
+
+
+class StoreError(CapsulaError):
+    """A store can't be used: not reachable, full, read-only. It is never a miss."""
+
+
+class BlobMissing(StoreError):
+    """A blob that an entry names isn't in the store."""
+
+
+class BlobCorrupt(StoreError):
+    """A blob's bytes don't have the digest that they are stored under; it has been set aside."""
+
+
+class EntryCorrupt(StoreError):
+    """An action-cache entry doesn't verify; it has been set aside."""
+
+
+class WireError(CapsulaError):
+    """Bytes that are not the message they should be, or a value that no message can hold."""

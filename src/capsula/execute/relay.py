@@ -1,0 +1,356 @@
+"""What the command writes: passed on at once, kept for later, and in which order it came.
+
+Each captured stream has a pipe of its own (a pseudo-terminal when our descriptor is a terminal), also when stdout and
+stderr lead to the same place: a replay must reach the right descriptor. Two pipes have no common clock, so the order is
+that in which bytes arrived here. Writes that are apart by more than a wake-up of this process come out in their order;
+two at the very same moment may not.
+
+One loop serves both streams and never waits for one of them alone. Memory is flat: a chunk per stream, the log up to a
+limit (then in a file), and an order that loses resolution instead of growing.
+"""
+
+import errno
+import os
+import time
+
+from capsula.execute.stdio import Sink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable
+
+    from capsula.execute.terminal import Terminal
+else:
+    import _signal
+
+CHUNK = 65536
+# How much more a stream may write when nobody reads ours any more: a build that is piped into `head` ends within it
+# and its result is kept; `yes` doesn't, and gets the SIGPIPE that it would have had without us.
+UNSEEN_LIMIT = 64 << 20
+# How long after the command's end the output may take to end too. A process that it left behind may hold it for days.
+GRACE = 0.05
+# No pipe holds more than this; having read as much after the command's end, we have all that it wrote.
+_PIPE_MOST = 1 << 20
+_ORDER_MOST = 8192
+
+
+class Captured:
+    """A whole log: `content`, or the `path` of a file that now belongs to the caller; the other is None."""
+
+    __slots__ = ("content", "path", "size")
+
+    def __init__(self, content: bytes | None, path: str | None, size: int) -> None:
+        self.content = content
+        self.path = path
+        self.size = size
+
+
+class Log:
+    """Keeps what is given to it, in memory up to a limit, then in a file; or, when that fails, nothing any more."""
+
+    __slots__ = ("size", "lost", "_held", "_limit", "_dir", "_path", "_fd")
+
+    def __init__(self, limit: int, spool_dir: str | None) -> None:
+        self.size = 0
+        self.lost = ""
+        self._held = bytearray()
+        self._limit = limit
+        self._dir = spool_dir
+        self._path = ""
+        self._fd = -1
+
+    def keep(self, chunk: bytes) -> None:
+        if self.lost:
+            return
+        try:
+            if self._fd < 0 and self.size + len(chunk) <= self._limit:
+                self._held += chunk
+            else:
+                if self._fd < 0:
+                    self._open()
+                self._spool(chunk)
+            self.size += len(chunk)
+        except (OSError, MemoryError) as error:
+            self.drop(f"its log can't be kept: {error}")
+
+    def drop(self, why: str) -> None:
+        """Keep nothing of it, and remember why."""
+        self.lost = self.lost or why
+        self._held = bytearray()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            try:
+                os.unlink(self._path)
+            except OSError:
+                pass
+
+    def close(self) -> Captured | None:
+        if self.lost:
+            return None
+        if self._fd < 0:
+            return Captured(bytes(self._held), None, self.size)
+        os.close(self._fd)
+        self._fd = -1
+        return Captured(None, self._path, self.size)
+
+    def _open(self) -> None:
+        if self._dir is None:
+            raise OSError(errno.ENOSPC, "it is large and there's no place for it")
+        self._path = f"{self._dir}/{os.getpid()}-{id(self)}-{time.time_ns()}"
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._spool(self._held)
+        self._held = bytearray()
+
+    def _spool(self, chunk: "bytes | bytearray") -> None:
+        done = os.write(self._fd, chunk)
+        while done < len(chunk):  # nearly full, and the next write says so
+            done += os.write(self._fd, memoryview(chunk)[done:])
+
+
+class Order:
+    """Which stream (1, 2) how many bytes came from, in turn.
+
+    Two streams that alternate by the byte for hours must not fill the memory: when there are too many turns, two and
+    two become one. The counts stay exact; only who came first within such a group is forgotten.
+    """
+
+    __slots__ = ("_turns",)
+
+    def __init__(self) -> None:
+        self._turns: list[list[int]] = []
+
+    def add(self, number: int, count: int) -> None:
+        turns = self._turns
+        if len(turns) == _ORDER_MOST and turns[-1][0] != number:
+            for at in range(0, _ORDER_MOST, 4):
+                turns[at][1] += turns[at + 2][1]
+                turns[at + 1][1] += turns[at + 3][1]
+            self._turns = turns = [turns[at + one] for at in range(0, _ORDER_MOST, 4) for one in (0, 1)]
+        if turns and turns[-1][0] == number:
+            turns[-1][1] += count
+        else:
+            turns.append([number, count])
+
+    def turns(self) -> "tuple[tuple[int, int], ...]":
+        return tuple((number, count) for number, count in self._turns)
+
+
+class Stream:
+    """One captured stream: `source` is read, `far` is the command's end of it, `sink` is ours, `log` keeps it."""
+
+    __slots__ = (
+        "number",
+        "source",
+        "far",
+        "sink",
+        "log",
+        "terminal",
+        "pending",
+        "unseen",
+        "cut",
+        "since_end",
+    )
+
+    def __init__(self, number: int, log: Log) -> None:
+        """Raises OSError when there's no pipe (or no pseudo-terminal) to be had."""
+        self.number = number
+        self.log = log
+        self.terminal: Terminal | None = _terminal(number) if os.isatty(number) else None
+        if self.terminal is not None:
+            self.source, self.far = self.terminal.master, self.terminal.slave
+        else:
+            self.source, self.far = os.pipe()
+        self.sink = Sink(number, patient=False)
+        self.pending: memoryview | None = None
+        self.unseen = 0
+        self.cut = ""
+        self.since_end = 0
+
+    def started(self) -> None:
+        """The command has its end now; ours of a pipe must go, else it never ends. (A terminal's: see there.)"""
+        if self.terminal is None:
+            os.close(self.far)
+
+    def take(self) -> int:
+        """Read what is there, pass it on, keep it; how much it was. The source is closed (-1) when it has ended."""
+        try:
+            chunk = os.read(self.source, CHUNK)
+        except BlockingIOError:
+            return 0
+        except OSError:  # EIO: the last one who had this terminal open has closed it
+            chunk = b""
+        if not chunk:
+            self.close()
+            return 0
+        if self.terminal is not None:
+            self.terminal.mirror()
+        self.since_end += len(chunk)
+        taken = self.sink.write(chunk)
+        if taken < len(chunk):
+            self.pending = memoryview(chunk)[taken:]
+        self.log.keep(chunk)
+        if self.sink.error:
+            self._is_it_worth_it(len(chunk))
+        return len(chunk)
+
+    def push(self) -> None:
+        """Pass on more of what there was no room for."""
+        if self.pending is not None:
+            rest = self.pending[self.sink.write(self.pending) :]
+            self.pending = rest or None
+
+    def close(self) -> None:
+        if self.source >= 0:
+            if self.terminal is not None:
+                self.terminal.close_slave()
+            os.close(self.source)
+            self.source = -1
+
+    def _is_it_worth_it(self, more: int) -> None:
+        self.unseen += more
+        if self.log.lost or self.unseen > UNSEEN_LIMIT:
+            self.cut = f"nobody reads it any more ({os.strerror(self.sink.error)})"
+            self.close()
+
+
+class Relay:
+    """Copies the streams until they end, or the command has ended and others hold them open."""
+
+    __slots__ = ("streams", "order", "_poll", "_watched")
+
+    def __init__(self, streams: "tuple[Stream, ...]") -> None:
+        self.streams = streams
+        self.order = Order()
+
+    def run(self, child: int, has_ended: "Callable[[], bool]", is_abandoned: "Callable[[], bool]") -> None:
+        """`child` is a descriptor that is readable when the command has ended, or -1; `has_ended` tells, and reaps."""
+        self._watch_all()
+        if child >= 0:
+            self._poll.register(child)
+        ended, deadline = False, 0.0
+        while not ended or self._live():
+            ready = [fd for fd, _ in self._poll.poll(self._patience(child, ended, deadline))]
+            self._serve(ready)
+            if not ended:
+                if (child < 0 or child in ready) and has_ended():
+                    ended, deadline = True, time.monotonic() + GRACE
+                    if child >= 0:
+                        self._poll.unregister(child)
+                    self._end()
+            elif is_abandoned() or (time.monotonic() >= deadline and self._is_settled(ready)):
+                return
+
+    def run_to_the_end(self) -> None:
+        """Copy until every stream has ended, however long that takes."""
+        self._watch_all()
+        while self._live():
+            self._serve([fd for fd, _ in self._poll.poll()])
+
+    def _watch_all(self) -> None:
+        from select import poll
+
+        self._poll = poll()
+        self._watched: dict[int, Stream] = {}
+        for stream in self._live():
+            self._watch(stream)
+
+    def _serve(self, ready: "list[int]") -> None:
+        for fd in ready:
+            stream = self._watched.get(fd)
+            if stream is None:
+                continue
+            if stream.pending is not None:
+                stream.push()
+            elif count := stream.take():
+                self.order.add(stream.number, count)
+            if stream.source < 0 or (stream.pending is None) != (fd == stream.source):
+                del self._watched[fd]
+                self._poll.unregister(fd)
+                self._watch(stream)
+
+    def _watch(self, stream: Stream) -> None:
+        """While it has something that there was no room for, wait for room; else for more."""
+        from select import POLLIN, POLLOUT
+
+        if stream.pending is not None:
+            self._poll.register(stream.sink.fd, POLLOUT)
+            self._watched[stream.sink.fd] = stream
+        elif stream.source >= 0:
+            self._poll.register(stream.source, POLLIN)
+            self._watched[stream.source] = stream
+
+    def _live(self) -> "list[Stream]":
+        return [stream for stream in self.streams if stream.source >= 0 or stream.pending is not None]
+
+    def _patience(self, child: int, ended: bool, deadline: float) -> int | None:
+        """Milliseconds; None is for ever."""
+        if not ended:
+            return None if child >= 0 else 10
+        left = int((deadline - time.monotonic()) * 1000) + 1
+        if left > 0:
+            return left
+        return 100 if any(stream.pending is not None for stream in self.streams) else 0
+
+    def _end(self) -> None:
+        for stream in self.streams:
+            stream.since_end = 0
+            if stream.terminal is not None:
+                stream.terminal.mirror()
+                stream.terminal.close_slave()
+
+    def _is_settled(self, ready: "list[int]") -> bool:
+        """All that the command itself has written is here and passed on; what may come is from those it left behind."""
+        return all(
+            stream.pending is None and (stream.source not in ready or stream.since_end >= _PIPE_MOST)
+            for stream in self._live()
+        )
+
+
+def leave_a_relay(streams: "list[Stream]", mask: "set[int]") -> None:
+    """Leave a process behind that goes on copying these streams to our descriptors until they end.
+
+    Somebody that the command has started still has them, and must neither die of SIGPIPE nor lose its output because
+    we go: without us it would have written to our descriptors itself. This process has nothing else open (a lock, a
+    log) and can't be interrupted: it ends when they do, or when nobody reads our output any more.
+    """
+    first = os.fork()
+    if first:
+        os.waitpid(first, 0)
+        return
+    try:
+        # Twice, so that nobody has to wait for it.
+        if os.fork() == 0:
+            _relay_alone(streams, mask)
+    finally:
+        os._exit(0)
+
+
+def _relay_alone(streams: "list[Stream]", mask: "set[int]") -> None:
+    for name in ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM"):
+        _signal.signal(getattr(_signal, name), _signal.SIG_IGN)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    needed = {fd for stream in streams for fd in (stream.source, stream.sink.fd)}
+    for name in os.listdir("/dev/fd"):
+        if int(name) not in needed:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass
+    os.chdir("/")
+    for stream in streams:
+        stream.log = Log(0, None)
+        stream.log.drop("what comes now isn't the command's")
+    Relay(tuple(streams)).run_to_the_end()
+
+
+def _terminal(fd: int) -> "Terminal":
+    from termios import error as termios_error
+
+    from capsula.execute.terminal import Terminal
+
+    try:
+        return Terminal(fd)
+    except termios_error as error:
+        raise OSError(*error.args) from error

@@ -1,0 +1,79 @@
+"""The journal: one JSON line for every invocation, written at its end; what `capsula history` and `cache stats` read."""
+
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# One file is at most this long; the one before it is kept, older ones go.
+LIMIT = 8 << 20
+
+
+def append(root: str, fields: "dict[str, str | int | float | bool]") -> None:
+    """Add a line to `journal/journal.jsonl` of the store. Failing to is no failure: the journal is for looking back."""
+    append_line(root, (line_of(fields) + "\n").encode())
+
+
+def line_of(fields: "dict[str, str | int | float | bool]") -> str:
+    return "{" + ", ".join([f"{quoted(name)}: {_value(value)}" for name, value in fields.items()]) + "}"
+
+
+def append_line(root: str, line: bytes) -> None:
+    path = f"{root}/journal/journal.jsonl"
+    flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC
+    try:
+        try:
+            fd = posix.open(path, flags, 0o600)
+        except FileNotFoundError:
+            for directory in (root, f"{root}/journal"):
+                try:
+                    posix.mkdir(directory, 0o700)
+                except FileExistsError:
+                    continue
+            fd = posix.open(path, flags, 0o600)
+        try:
+            # A single write at the end of the file: lines of several processes don't mix.
+            posix.write(fd, line)
+            if posix.fstat(fd).st_size > LIMIT:
+                posix.rename(path, f"{root}/journal/journal.1.jsonl")
+        finally:
+            posix.close(fd)
+    except OSError:
+        return
+
+
+def _value(value: "str | int | float | bool") -> str:
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    return quoted(value) if isinstance(value, str) else repr(value)
+
+
+def quoted(text: str) -> str:
+    """The text as a JSON string. Plain text needs no json module, which a hit can't afford."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    import json
+
+    # A name that isn't UTF-8 is written with the escapes of its surrogates, which JSON can hold and UTF-8 can't.
+    return json.dumps(text)
+
+
+def read(root: str) -> "Iterator[dict[str, object]]":
+    """Every line, oldest first; lines that aren't whole (a full disk, a kill) are passed over."""
+    import json
+
+    for name in ("journal.1.jsonl", "journal.jsonl"):
+        try:
+            with open(f"{root}/journal/{name}", encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    try:
+                        row = json.loads(line)
+                    except ValueError:
+                        continue
+                    if isinstance(row, dict):
+                        yield row
+        except OSError:
+            continue

@@ -1,0 +1,301 @@
+"""The composition root: from settings and the world outside to the objects that the engine works with."""
+
+import os
+import posix
+import time
+
+from capsula import engine
+from capsula.core.context import Context
+from capsula.core.digest import Digest
+from capsula.core.recipe import Recipe, is_below
+from capsula.errors import NotAvailable
+from capsula.execute.spawn import child_environment
+from capsula.probe import environment
+from capsula.store.past import PastActions
+from capsula.worktree.kept import Memory
+from capsula.worktree.workspace import Workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capsula.config.settings import Settings
+    from capsula.ports import ActionCache, BlobStore, Inputs, Outcome
+
+# A directory that holds this file is a vault: nothing in it is ever an input or output by wildcard.
+VAULT_MARK = ".capsula-vault"
+
+
+class Session:
+    """One run, composed: what the command line hands to the engine and looks at afterwards."""
+
+    __slots__ = ("memory", "policy", "recipe", "settings", "store_root", "workspace", "world")
+
+    def __init__(
+        self,
+        settings: "Settings",
+        recipe: Recipe,
+        policy: engine.Policy,
+        world: engine.World,
+        workspace: Workspace,
+        memory: Memory,
+        store_root: str,
+    ) -> None:
+        self.settings = settings
+        self.recipe = recipe
+        self.policy = policy
+        self.world = world
+        self.workspace = workspace
+        self.memory = memory
+        self.store_root = store_root
+
+
+def compose(
+    settings: "Settings", *, cwd: str, environ: "dict[bytes, bytes]", say: "Callable[[str], None]"
+) -> Session:
+    """Raises UsageError for settings that can't be, NotAvailable for a backend that isn't built."""
+    root = find_root(settings.workspace_root, cwd)
+    recipe = recipe_from(settings, root, cwd)
+    keep = settings.backend != "dummy"
+    store_root = find_store(settings.store, cwd, environ) if keep else ""
+    blobs, cache = open_store(settings.backend, store_root)
+    memory = Memory(memory_path(store_root, recipe) if keep else "")
+    workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe))
+    sampled = settings.verify_hits > 0 and int.from_bytes(os.urandom(4)) < settings.verify_hits * 2**32
+    policy = engine.Policy(
+        placebo=settings.placebo,
+        sampled=sampled and not settings.placebo,
+        cache_failure=settings.cache_failure,
+        failure_ttl=settings.cache_failure_ttl,
+        dry_run=settings.dry_run,
+        explain=settings.explain or settings.verbose,
+        job=settings.capsule_job or "",
+        keep=keep,
+        strict=settings.strict,
+    )
+    world = engine.World(
+        tree=workspace,
+        blobs=blobs,
+        cache=cache,
+        context=lambda inputs: find_context(recipe, inputs, environ),
+        execute=lambda inputs_hash: execute(recipe, environ, inputs_hash, store_root if keep else None),
+        replay=_replay,
+        bury=lambda path: bury(store_root, recipe.capsule_id, path),
+        flight=_flight(store_root),
+        past=_Past(PastActions(store_root), "" if settings.capsule_id else root),
+        say=say,
+        spool=lambda digest: spool(blobs, store_root, digest),
+        run_id=new_run_id(),
+        host=posix.uname().nodename,
+    )
+    return Session(settings, recipe, policy, world, workspace, memory, store_root)
+
+
+def open_store(backend: str, root: str) -> "tuple[BlobStore, ActionCache]":
+    """The store by its name; the built-in ones only so far."""
+    if backend == "disk":
+        from capsula.store.disk import DiskStore
+
+        disk = DiskStore(root, now=time.time)
+        return disk, disk
+    if backend == "dummy":
+        from capsula.store.memory import DummyStore
+
+        none = DummyStore()
+        return none, none
+    raise NotAvailable(f"the backend {backend!r} is not available in this version", hint="use -b disk")
+
+
+def recipe_from(settings: "Settings", root: str, cwd: str) -> Recipe:
+    command = settings.command
+    derived = command[0].rpartition("/")[2] if command else "inputs"
+    return Recipe(
+        capsule_id=settings.capsule_id or derived,
+        argv=command,
+        root=root,
+        cwd=cwd,
+        inputs=settings.input,
+        outputs=settings.output,
+        environment=settings.env,
+        tags=settings.tool_tag,
+        tool_commands=settings.tool_command,
+        captures=(settings.capture_stdout, settings.capture_stderr),
+        hash_variable=settings.inputs_hash_var,
+    )
+
+
+def find_root(given: "str | None", cwd: str) -> str:
+    """The workspace root: as given, else the nearest directory upwards that holds capsula.toml or .git, else `cwd`."""
+    if given is not None:
+        return os.path.normpath(os.path.join(cwd, given))
+    for directory in upwards(cwd):
+        for mark in ("capsula.toml", ".git"):
+            try:
+                posix.lstat(f"{directory.rstrip('/')}/{mark}")
+            except OSError:
+                continue
+            return directory
+    return cwd
+
+
+def upwards(directory: str) -> list[str]:
+    """The directory, its parent, and so on up to "/"."""
+    found = [directory]
+    while directory != "/":
+        directory = directory.rpartition("/")[0] or "/"
+        found.append(directory)
+    return found
+
+
+def find_store(given: "str | None", cwd: str, environ: "dict[bytes, bytes]") -> str:
+    """The directory of the local store; "" when there is no home to put one in."""
+    if given is not None:
+        return os.path.normpath(os.path.join(cwd, os.path.expanduser(given)))
+    return default_store(environ)
+
+
+def default_store(environ: "dict[bytes, bytes]") -> str:
+    cache = environ.get(b"XDG_CACHE_HOME", b"")
+    if cache.startswith(b"/"):
+        return os.fsdecode(cache) + "/capsula"
+    home = environ.get(b"HOME", b"")
+    if home.startswith(b"/"):
+        return os.fsdecode(home).rstrip("/") + "/.cache/capsula"
+    raise NotAvailable(
+        "there is no place for the store: HOME and XDG_CACHE_HOME are not set", hint="set one, or use --store"
+    )
+
+
+def hidden_directories(store_root: str, recipe: Recipe) -> tuple[str, ...]:
+    hidden = [store_root] if store_root else []
+    for place in {recipe.root, recipe.cwd}:
+        if os.path.exists(f"{place}/vault/{VAULT_MARK}"):
+            hidden.append(f"{place}/vault")
+    return tuple([path for path in hidden if is_below(path, recipe.base)])
+
+
+def memory_path(store_root: str, recipe: Recipe) -> str:
+    """Where the looks of this capsule in this place are kept: its outputs tell it apart, its inputs and argv may change."""
+    import _imp
+
+    parts = (recipe.base, recipe.cwd, recipe.capsule_id, *recipe.outputs)
+    whole = "\0".join(parts).encode("utf-8", "surrogateescape")
+    return f"{store_root}/state/{(_imp.source_hash(1, whole) + _imp.source_hash(2, whole)).hex()}"
+
+
+def find_context(recipe: Recipe, inputs: "Inputs", environ: "dict[bytes, bytes]") -> Context:
+    tools: tuple[tuple[str, int, str], ...] = ()
+    if recipe.tool_commands:
+        from capsula.probe.command import tool_output
+
+        clean = child_environment(environ)
+        tools = tuple([tool_output(command, clean) for command in recipe.tool_commands])
+    return Context(
+        input_root=inputs.root,
+        directories=inputs.directories,
+        outside=inputs.outside,
+        linked=inputs.linked,
+        environment=environment.variables(recipe.environment, environ),
+        tools=tools,
+        system=environment.system(),
+        stdin=environment.standard_input(),
+    )
+
+
+def execute(
+    recipe: Recipe, environ: "dict[bytes, bytes]", inputs_hash: str, store_root: "str | None"
+) -> "Outcome":
+    """Run the command. With a store, its streams are captured as the recipe says, in spool files when they are long."""
+    from capsula.execute.process import run_command
+
+    wanted = child_environment(environ)
+    name = recipe.hash_variable.encode("utf-8", "surrogateescape")
+    if inputs_hash:
+        wanted[name] = inputs_hash.encode()
+    else:
+        wanted.pop(name, None)
+    if store_root is None:
+        return run_command(recipe.argv, wanted, spool_dir=None, capture=(False, False), last=True)
+    return run_command(
+        recipe.argv, wanted, spool_dir=spool_directory(store_root), capture=recipe.captures, last=True
+    )
+
+
+def spool_directory(store_root: str) -> "str | None":
+    from capsula.store.layout import TMP, make_directories
+
+    try:
+        make_directories(f"{store_root}/{TMP}")
+    except OSError:
+        return None
+    return f"{store_root}/{TMP}"
+
+
+def spool(blobs: "BlobStore", store_root: str, digest: Digest) -> str:
+    """Fetch a long log to a file of its own. It is removed by the sweep of files that dead processes left."""
+    directory = spool_directory(store_root)
+    if directory is None:
+        raise NotAvailable("there is no place to unpack a long log")
+    path = f"{directory}/{posix.getpid()}-log-{time.time_ns()}"
+    blobs.fetch(digest, path, 0o600)
+    return path
+
+
+def bury(store_root: str, capsule_id: str, path: str) -> "Callable[[], None]":
+    from capsula.store import trash
+
+    why = "in the way of a restored output"
+    item = trash.bury(store_root, path, now=time.time(), why=why, capsule=capsule_id)
+
+    def take_back() -> None:
+        trash.restore(store_root, item.id)
+
+    return take_back
+
+
+def new_run_id() -> str:
+    """Sorts by time: milliseconds since 1970 in hexadecimal, then chance."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(5).hex()}"
+
+
+def _replay(stdout: "bytes | str", stderr: "bytes | str", order: "tuple[tuple[int, int], ...]") -> None:
+    from capsula.execute.stdio import in_order, replay
+
+    replay(in_order(stdout, stderr, order))
+    for log in (stdout, stderr):
+        if isinstance(log, str):
+            posix.unlink(log)
+
+
+class _Past:
+    """The past of ids within `scope`: an id derived from the command (`make`) is shared by nobody outside its workspace."""
+
+    def __init__(self, past: PastActions, scope: str) -> None:
+        self.past = past
+        self.scope = scope
+
+    def recent(self, capsule_id: str) -> tuple[Digest, ...]:
+        return self.past.recent(f"{capsule_id}\0{self.scope}")
+
+    def record(self, capsule_id: str, action: Digest) -> None:
+        self.past.record(f"{capsule_id}\0{self.scope}", action)
+
+
+class _NoFlight:
+    def enter(self, key: str, waiting: "Callable[[int], None]") -> bool:
+        return False
+
+    def leave(self) -> None:
+        return
+
+
+def _flight(store_root: str) -> "_NoFlight | Flights":
+    if not store_root:
+        return _NoFlight()
+    from capsula.store.flight import Flights
+
+    return Flights(store_root)
+
+
+if TYPE_CHECKING:
+    from capsula.store.flight import Flights

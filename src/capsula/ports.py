@@ -1,0 +1,162 @@
+"""The ports: what the engine needs of the world, a few methods each, with the contract in the docstring."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from capsula.core.digest import Digest
+    from capsula.core.reapi import ActionResult
+    from capsula.core.result import Node
+else:
+    Protocol = object
+
+
+class BlobStore(Protocol):
+    """Bytes by digest. Every byte that comes out has been verified; writing the same blob twice is the same as once.
+
+    Raises StoreError (full, read-only, unreachable), BlobMissing, BlobCorrupt (the bad blob is set aside first, so that
+    the next put heals it). Methods may be called from several threads and processes at once.
+    """
+
+    def has(self, digest: "Digest") -> bool:
+        """Whether the blob is there with the right size; its bytes are not verified."""
+        ...
+
+    def read(self, digest: "Digest") -> bytes:
+        """The whole content, verified."""
+        ...
+
+    def fetch(self, digest: "Digest", path: str, mode: int) -> None:
+        """Write the blob to `path`, which must not exist, with permission bits `mode`; verified, else nothing is left there."""
+        ...
+
+    def put(self, content: bytes) -> "Digest":
+        """Keep these bytes; when it returns, they are stored whole."""
+        ...
+
+    def put_file(self, path: str) -> "Digest":
+        """Keep a regular file's content as it is while it is copied; the digest is of what was kept."""
+        ...
+
+
+class ActionCache(Protocol):
+    """Results by action digest. An entry is written only after every blob that it names.
+
+    `lookup` answers None for a miss; raises EntryCorrupt (set aside first) or StoreError. Looking up counts as a use.
+    """
+
+    def lookup(self, action: "Digest") -> "ActionResult | None": ...
+
+    def store(self, action: "Digest", result: "ActionResult") -> None:
+        """Write or replace the entry, atomically."""
+        ...
+
+
+class Captured(Protocol):
+    """One stream of a run: `content` when it stayed small, else the file at `path`; `size` in bytes either way."""
+
+    content: "bytes | None"
+    path: "str | None"
+    size: int
+
+
+class Outcome(Protocol):
+    """What became of a command. `stdout` and `stderr` are None when they weren't captured whole.
+
+    `order` lists (descriptor, byte count) as it arrived; `left_open`: a background process still holds the streams;
+    `started`: a process was made at all.
+    """
+
+    exit_code: int
+    started: bool
+    order: tuple[tuple[int, int], ...]
+    start_ns: int
+    end_ns: int
+    seconds: float
+    left_open: bool
+    cut: bool
+
+    @property
+    def stdout(self) -> "Captured | None": ...
+
+    @property
+    def stderr(self) -> "Captured | None": ...
+
+
+class Inputs(Protocol):
+    """The declared inputs as found, `unmatched` the patterns that found none."""
+
+    root: "Digest"
+    directories: dict[str, bytes]
+    outside: tuple[tuple[str, str], ...]
+    linked: tuple[tuple[str, str], ...]
+    unmatched: tuple[str, ...]
+
+    def hashes(self) -> list[tuple[str, str]]: ...
+
+    @property
+    def notes(self) -> list[str]: ...
+
+
+class Outputs(Protocol):
+    """The declared outputs as found, by full path; `unmade` the patterns that found none."""
+
+    nodes: "dict[str, Node]"
+    unmade: tuple[str, ...]
+
+
+class Restored(Protocol):
+    """What putting back did; `buried` are the user's files that went to the trash."""
+
+    written: int
+    removed: int
+    bytes: int
+    buried: list[str]
+
+
+class WorkTree(Protocol):
+    """The user's directory, as far as one capsule declares it. Raises InputError and OutputError."""
+
+    def inputs(self) -> Inputs: ...
+
+    def moved(self) -> str:
+        """Which input isn't what it was when `inputs` found it, for people; "" when all stood still."""
+        ...
+
+    def outputs(self) -> Outputs: ...
+
+    def settle(
+        self, wanted: "dict[str, Node]", store: BlobStore, bury: "Callable[[str], Callable[[], None]]"
+    ) -> Restored:
+        """Make the declared outputs exactly `wanted`, all or nothing; a declared input is never removed."""
+        ...
+
+    def remember_made(self) -> None:
+        """The outputs that were found last were made by a run of this capsule."""
+        ...
+
+    def named(self, full: str) -> str: ...
+
+    def full(self, path: str) -> str: ...
+
+
+class Past(Protocol):
+    """The actions that a capsule had, newest first, for explaining misses. Never raises: what can't be kept is forgotten."""
+
+    def recent(self, capsule_id: str) -> "tuple[Digest, ...]": ...
+
+    def record(self, capsule_id: str, action: "Digest") -> None: ...
+
+
+class Flight(Protocol):
+    """At most one run per key at a time on this machine."""
+
+    def enter(self, key: str, waiting: "Callable[[int], None]") -> bool:
+        """Wait until nobody else runs `key`; `waiting(pid)` is called first if someone does. True if we had to wait.
+
+        Held until the process ends or `leave` is called; a holder that dies lets go. An ancestor's hold isn't waited for.
+        """
+        ...
+
+    def leave(self) -> None: ...

@@ -1,0 +1,1 @@
+"""What is found: files, variables, the output of commands."""

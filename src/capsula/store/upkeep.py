@@ -1,0 +1,263 @@
+"""What people ask of the store as a whole: how much is there, is it sound, make it empty."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from capsula.core.digest import Digest
+from capsula.errors import CapsulaError, StoreError
+from capsula.store import files, trash
+from capsula.store.layout import (
+    BLOBS,
+    ENTRIES,
+    HELD,
+    IDS,
+    JOURNAL,
+    QUARANTINE,
+    RECALL,
+    STATE,
+    TMP,
+    discard,
+    refusal,
+    set_aside,
+)
+from capsula.store.reach import File, Incomplete, Reach, load_entry, scan
+from capsula.store.size import take_lock, write_size
+from capsula.store.sweep import put_back_all, tidy
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Files (for the trash: items, whatever they hold) and the sum of their sizes in bytes."""
+
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    entries: Usage
+    blobs: Usage
+    temporary: Usage
+    quarantine: Usage
+    trash: Usage
+    records: Usage  # recall, state and ids: what makes a hit quick and a miss explained
+
+    @property
+    def bytes(self) -> int:
+        """What the limit is about."""
+        return self.entries.bytes + self.blobs.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """`bad_blobs` and `bad_entries` (hashes and keys) were set aside; `incomplete` entries, which named blobs that are
+    gone, were removed. The next run of each makes and stores it again."""
+
+    blobs: int
+    bytes: int
+    entries: int
+    bad_blobs: tuple[str, ...]
+    bad_entries: tuple[str, ...]
+    incomplete: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not (self.bad_blobs or self.bad_entries or self.incomplete)
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    entries: int
+    blobs: int
+    bytes: int
+
+
+def stats(root: str) -> Stats:
+    """Nothing is locked: what others do meanwhile may or may not be counted. A store that doesn't exist is empty."""
+    try:
+        items = trash.items(root)
+        return Stats(
+            entries=_sum([file.size for file in scan(root, ENTRIES)]),
+            blobs=_sum([file.size for file in scan(root, BLOBS)]),
+            temporary=_usage(root, TMP, HELD),
+            quarantine=_usage(root, QUARANTINE),
+            trash=_sum([item.size for item in items]),
+            records=_usage(root, RECALL, STATE, IDS),
+        )
+    except OSError as error:
+        raise refusal(error, root, "read") from error
+
+
+def verify(
+    root: str, *, now: Callable[[], float] = time.time, progress: Callable[[int], object] | None = None
+) -> Verified:
+    """Read everything and compare it with what it is stored under. `progress` is told the bytes of each blob read.
+
+    Waits for a running sweep to end, then keeps others out. Runs may go on meanwhile.
+    """
+    try:
+        lock = take_lock(root, wait=True)
+        try:
+            put_back_all(root)
+            return _verify(root, now, progress)
+        finally:
+            if lock is not None:
+                os.close(lock)
+    except OSError as error:
+        raise refusal(error, root, "write") from error
+
+
+def clear(
+    root: str, *, now: Callable[[], float] = time.time, empty_trash: bool = False, journal: bool = False
+) -> Cleared:
+    """Remove all entries and blobs and what was remembered about them; the trash and the journal only if asked.
+
+    Runs may go on meanwhile. One that stored its blobs before and its entry after we came by would leave an entry
+    without blobs; so entries are looked at once more in the end, and one that comes even later is a miss.
+    """
+    try:
+        lock = take_lock(root, wait=True)
+        try:
+            cleared = _clear(root)
+            for kind in (HELD, QUARANTINE, RECALL, STATE, IDS, *([JOURNAL] if journal else [])):
+                for path in _walk(root, kind):
+                    discard(path)
+            tidy(root, now())
+            if empty_trash:
+                trash.empty(root, now=now())
+            _remove_incomplete(root, scan(root, ENTRIES), {})
+            write_size(root, stats(root).bytes, now())
+            return cleared
+        finally:
+            if lock is not None:
+                os.close(lock)
+    except OSError as error:
+        raise refusal(error, root, "write") from error
+
+
+def _verify(root: str, now: Callable[[], float], progress: Callable[[int], object] | None) -> Verified:
+    sizes: dict[str, int] = {}
+    bad_blobs: list[str] = []
+    for file in scan(root, BLOBS):
+        digest = _digest(file.path)
+        if digest is None:
+            continue
+        if digest.hash == file.name:
+            sizes[file.name] = digest.size_bytes
+        else:
+            set_aside(root, file.path, now())
+            bad_blobs.append(file.name)
+        if progress is not None:
+            progress(file.size)
+    entries: list[File] = []
+    bad_entries: list[str] = []
+    for file in scan(root, ENTRIES):
+        try:
+            sound = load_entry(file.path, file.name) is not None
+        except FileNotFoundError:
+            continue
+        except OSError:
+            sound = False
+        if sound:
+            entries.append(file)
+        else:
+            set_aside(root, file.path, now())
+            bad_entries.append(file.name)
+    incomplete = _remove_incomplete(root, entries, sizes)
+    return Verified(
+        blobs=len(sizes),
+        bytes=sum(sizes.values()),
+        entries=len(entries) - len(incomplete),
+        bad_blobs=tuple(sorted(bad_blobs)),
+        bad_entries=tuple(sorted(bad_entries)),
+        incomplete=tuple(sorted(incomplete)),
+    )
+
+
+def _digest(path: str) -> Digest | None:
+    """What a blob really holds: None if it is gone, a digest of nothing if it can't be read (a bad sector)."""
+
+    def refused(error: OSError) -> CapsulaError:
+        return StoreError(str(error))
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return Digest()
+    try:
+        return files.digest_file(fd, refused)
+    except StoreError:
+        return Digest()
+    finally:
+        os.close(fd)
+
+
+def _remove_incomplete(root: str, entries: Iterable[File], sizes: dict[str, int]) -> list[str]:
+    """Remove the entries that name a blob that isn't there. `sizes` saves looking at the blobs that are known."""
+
+    def size_of(name: str) -> int | None:
+        if name in sizes:
+            return sizes[name]
+        try:
+            sizes[name] = os.lstat(f"{root}/{BLOBS}/{name[:2]}/{name}").st_size
+        except OSError:
+            return None  # not remembered: it may be put at any moment
+        return sizes[name]
+
+    reach = Reach(root, size_of)
+    removed = []
+    for entry in entries:
+        try:
+            result = load_entry(entry.path, entry.name)
+            if result is not None:
+                reach.of_result(result)
+            continue
+        except FileNotFoundError:
+            continue
+        except Incomplete:
+            pass
+        try:
+            # Only what we looked at: a run that found it incomplete may have healed it by now.
+            if os.lstat(entry.path).st_ino == entry.inode:
+                os.unlink(entry.path)
+                removed.append(entry.name)
+        except FileNotFoundError:
+            continue
+    return removed
+
+
+def _clear(root: str) -> Cleared:
+    counts = {ENTRIES: 0, BLOBS: 0}
+    size = 0
+    for kind in (ENTRIES, BLOBS):  # entries first: nobody shall find one whose blobs are being removed
+        for file in scan(root, kind):
+            try:
+                os.unlink(file.path)
+            except FileNotFoundError:
+                continue
+            counts[kind] += 1
+            size += file.size
+    return Cleared(entries=counts[ENTRIES], blobs=counts[BLOBS], bytes=size)
+
+
+def _walk(root: str, kind: str) -> list[str]:
+    return [f"{folder}/{name}" for folder, _, names in os.walk(f"{root}/{kind}") for name in names]
+
+
+def _usage(root: str, *kinds: str) -> Usage:
+    sizes = []
+    for kind in kinds:
+        for path in _walk(root, kind):
+            try:
+                sizes.append(os.lstat(path).st_size)
+            except OSError:
+                continue
+    return _sum(sizes)
+
+
+def _sum(sizes: list[int]) -> Usage:
+    return Usage(len(sizes), sum(sizes))

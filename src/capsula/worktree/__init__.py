@@ -1,0 +1,1 @@
+"""The user's files: looking at them, digesting them, putting results back among them."""

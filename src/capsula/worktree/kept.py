@@ -1,0 +1,81 @@
+"""What is remembered between runs of one capsule in one place, to save reading: deletable at any time, never the truth."""
+
+import marshal
+import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from capsula.worktree.digests import Kept
+    from capsula.worktree.listing import Look
+
+_MAGIC = b"capsula-kept1\n"
+
+
+class Memory:
+    """`inputs` and `outputs`: folders by area (inside, outside); `followed`: hash behind a link by its look;
+    `made`: the look of each output that a run of this capsule made or restored, by full path.
+    """
+
+    __slots__ = ("_before", "followed", "inputs", "made", "outputs", "path")
+
+    def __init__(self, path: str) -> None:
+        """`path` is the file; "" remembers nothing. A file that can't be read or isn't ours is no memory."""
+        self.path = path
+        self._before = b""
+        self.inputs: tuple[dict[str, Kept], dict[str, Kept]] = ({}, {})
+        self.outputs: tuple[dict[str, Kept], dict[str, Kept]] = ({}, {})
+        self.followed: dict[str, tuple[Look, str]] = {}
+        self.made: dict[str, Look] = {}
+        try:
+            with open(path, "rb", buffering=0) as file:
+                content = file.read()
+            if content.startswith(_MAGIC):
+                values = marshal.loads(content[len(_MAGIC) :])
+                self.inputs, self.outputs, self.followed, self.made = values
+                self._before = content
+        except (OSError, ValueError, EOFError, TypeError):
+            return
+
+    def save(self) -> None:
+        """Write it back if it changed; failing to is no failure. The last writer of two wins."""
+        if not self.path:
+            return
+        content = _MAGIC + marshal.dumps((self.inputs, self.outputs, self.followed, self.made), 2)
+        if content == self._before:
+            return
+        write_whole(self.path, content)
+
+
+def write_whole(path: str, content: bytes) -> bool:
+    """Replace a file of our own in one step; False when that can't be done. Made for records that may be lost."""
+    aside = f"{path}.{posix.getpid()}"
+    try:
+        try:
+            fd = posix.open(aside, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            _make_parents(path.rpartition("/")[0])
+            fd = posix.open(aside, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC, 0o600)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[posix.write(fd, view) :]
+        finally:
+            posix.close(fd)
+        posix.rename(aside, path)
+    except OSError:
+        try:
+            posix.unlink(aside)
+        except OSError:
+            return False
+        return False
+    return True
+
+
+def _make_parents(path: str) -> None:
+    try:
+        posix.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_parents(path.rpartition("/")[0])
+        posix.mkdir(path, 0o700)

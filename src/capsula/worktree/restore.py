@@ -1,0 +1,324 @@
+"""Restoring: make the declared outputs exactly what a result says, all or nothing, and lose nothing of the user's.
+
+The order of things is the point of this module. Everything that has to be written is fetched and verified in a staging
+directory on the same file system first; only then is the work tree touched, by renames, each of which can be taken back.
+What was there before is one of two kinds: what a run of this capsule made (it can be made again: it goes to the staging
+directory and away with it), and everything else, which is the user's: it is buried in the trash before anything else moves.
+
+A process killed half-way leaves some outputs old and some new, and a staging directory; the next run compares looks and
+contents, not a marker, so it sees exactly that and repairs it, and removes staging directories of dead processes.
+"""
+
+import os
+import posix
+
+from capsula.core.names import printable
+from capsula.core.result import DIRECTORY, FILE, LINK, Node
+from capsula.errors import CapsulaError, OutputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capsula.ports import BlobStore
+
+STAGE = ".capsula-stage-"
+
+
+class Plan:
+    """What has to happen; paths are full paths.
+
+    `own` are the paths whose present content a run of this capsule made. Below `base` nothing is written through a link,
+    but for those in `through`, which the user's own patterns spell out.
+    """
+
+    __slots__ = ("base", "chmods", "make", "own", "remove", "rmdirs", "through")
+
+    def __init__(self) -> None:
+        self.make: dict[str, Node] = {}
+        self.chmods: dict[str, int] = {}
+        self.remove: list[str] = []
+        self.rmdirs: list[str] = []
+        self.own: set[str] = set()
+        self.base = ""
+        self.through: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.make or self.chmods or self.remove or self.rmdirs)
+
+
+def plan(wanted: dict[str, Node], found: dict[str, Node], own: "set[str]", kept_back: "set[str]") -> Plan:
+    """Compare what a result wants with what is found. `kept_back` (declared inputs) is never removed. Pure."""
+    steps = Plan()
+    steps.own = own
+    for path, node in wanted.items():
+        have = found.get(path)
+        if have == node:
+            continue
+        if have is not None and have.kind == node.kind and have.kind != LINK and have.digest == node.digest:
+            steps.chmods[path] = node.mode
+        else:
+            steps.make[path] = node
+            if have is not None and have.kind == DIRECTORY:
+                steps.rmdirs.append(path)
+            elif have is not None and node.kind != FILE:
+                steps.remove.append(path)
+    for path, node in found.items():
+        if path not in wanted and path not in kept_back:
+            (steps.rmdirs if node.kind == DIRECTORY else steps.remove).append(path)
+    steps.rmdirs.sort(key=len, reverse=True)
+    return steps
+
+
+class Restored:
+    """What a restore did: counts, bytes fetched, and the paths of the user's files that went to the trash."""
+
+    __slots__ = ("bytes", "buried", "removed", "written")
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.removed = 0
+        self.bytes = 0
+        self.buried: list[str] = []
+
+
+def restore(
+    steps: Plan, store: "BlobStore", directory: str, bury: "Callable[[str], Callable[[], None]]"
+) -> Restored:
+    """Carry out the plan. `bury(path)` moves a file to the trash and answers how to take it back.
+
+    Raises OutputError or StoreError with the work tree as it was before.
+    """
+    work = _Restore(steps, store, directory, bury)
+    try:
+        work.stage()
+        work.apply()
+    except BaseException as error:
+        work.undo()
+        if isinstance(error, OSError):
+            raise OutputError(
+                f"can't restore {printable(os.fsdecode(error.filename or directory))}: {error.strerror}",
+                hint="the command runs instead; check the permissions and the space of the output directory",
+            ) from error
+        raise
+    finally:
+        work.clean()
+    return work.restored
+
+
+class _Restore:
+    def __init__(
+        self, steps: Plan, store: "BlobStore", directory: str, bury: "Callable[[str], Callable[[], None]]"
+    ) -> None:
+        self.steps = steps
+        self.store = store
+        self.directory = directory
+        self.bury = bury
+        self.restored = Restored()
+        self.stages: dict[int, str] = {}
+        self.count = 0
+        # (staged path, final path) of each subtree; directories that must be made; what takes each done step back.
+        self.moves: list[tuple[str, str]] = []
+        self.tops: dict[str, str] = {}
+        self.missing: dict[str, bool] = {}
+        self.checked: set[str] = set()
+        self.taken_back: list[Callable[[], None]] = []
+
+    def stage(self) -> None:
+        """Fetch and verify everything to the side. Nothing of the user's is touched."""
+        for path in sorted(self.steps.make):
+            node = self.steps.make[path]
+            self._check_parent(path.rpartition("/")[0])
+            staged = self._staged(path)
+            if node.kind == DIRECTORY:
+                self._make_directories(staged)
+            elif node.kind == LINK:
+                self._make_directories(staged.rpartition("/")[0])
+                posix.symlink(node.target, staged)
+            elif node.digest is not None:
+                self._make_directories(staged.rpartition("/")[0])
+                self.store.fetch(node.digest, staged, node.mode)
+                self.restored.bytes += node.digest.size_bytes
+            self.restored.written += node.kind != DIRECTORY
+
+    def apply(self) -> None:
+        steps = self.steps
+        self._open_directories()
+        for path in steps.remove:
+            self._put_away(path)
+            self.restored.removed += 1
+        for path in steps.rmdirs:
+            self._rmdir(path)
+        for staged, path in self.moves:
+            self._move_in(staged, path)
+        for path, mode in steps.chmods.items():
+            self._chmod(path, mode)
+        # Last and deepest first: a directory that is read-only in the result could not have been filled before.
+        made = [path for path, node in steps.make.items() if node.kind == DIRECTORY]
+        for path in sorted(made, key=len, reverse=True):
+            posix.chmod(path, steps.make[path].mode)
+
+    def undo(self) -> None:
+        for take_back in reversed(self.taken_back):
+            try:
+                take_back()
+            except (OSError, CapsulaError):
+                continue
+
+    def clean(self) -> None:
+        for stage in self.stages.values():
+            remove_tree(stage)
+
+    def _staged(self, path: str) -> str:
+        """Where `path` is prepared: inside the staged copy of its topmost missing directory, else on its own."""
+        top = path
+        parent = path.rpartition("/")[0]
+        while parent and self._is_missing(parent):
+            top = parent
+            parent = parent.rpartition("/")[0]
+        if top not in self.tops:
+            stage = self._stage_for(parent or "/")
+            self.count += 1
+            self.tops[top] = f"{stage}/{self.count}"
+            self.moves.append((self.tops[top], top))
+        return self.tops[top] + path[len(top) :]
+
+    def _check_parent(self, parent: str) -> None:
+        steps = self.steps
+        while parent not in self.checked and len(parent) > len(steps.base) and parent.startswith(steps.base):
+            self.checked.add(parent)
+            gone = parent in steps.remove or parent in steps.make
+            if not gone and parent not in steps.through and os.path.islink(parent):
+                raise OutputError(
+                    f"can't restore below {printable(parent)}, which is a link",
+                    hint="declare the path that it leads to, or name the link in the output pattern",
+                )
+            parent = parent.rpartition("/")[0]
+
+    def _is_missing(self, path: str) -> bool:
+        known = self.missing.get(path)
+        if known is None:
+            # A file or link that stands where a directory is wanted goes away first, so it counts as missing.
+            node = self.steps.make.get(path)
+            known = (node is not None and node.kind == DIRECTORY) or not os.path.lexists(path)
+            self.missing[path] = known
+        return known
+
+    def _stage_for(self, parent: str) -> str:
+        device = posix.stat(parent).st_dev
+        stage = self.stages.get(device)
+        if stage is None:
+            for place in (self.directory, parent):
+                try:
+                    if posix.stat(place).st_dev != device:
+                        continue
+                    stage = _new_stage(place)
+                    break
+                except OSError:
+                    if place == parent:
+                        raise
+            if stage is None:
+                stage = _new_stage(parent)
+            self.stages[device] = stage
+        return stage
+
+    def _make_directories(self, path: str) -> None:
+        try:
+            posix.mkdir(path)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self._make_directories(path.rpartition("/")[0])
+            posix.mkdir(path)
+
+    def _open_directories(self) -> None:
+        """Directories that we have to write in and may not: made writable, and given back their mode by the plan or undo."""
+        wanted = self.steps.chmods
+        touched = {path.rpartition("/")[0] for path in (*self.tops, *self.steps.remove, *self.steps.rmdirs)}
+        for path in touched:
+            try:
+                mode = posix.stat(path or "/").st_mode & 0o7777
+            except FileNotFoundError:
+                continue
+            if mode & 0o300 != 0o300 and posix.geteuid() != 0:
+                self._chmod(path, mode | 0o300)
+                wanted.setdefault(path, mode & 0o777)
+
+    def _put_away(self, path: str) -> None:
+        if path in self.steps.own:
+            stage = self._stage_for(path.rpartition("/")[0] or "/")
+            self.count += 1
+            aside = f"{stage}/{self.count}"
+            posix.rename(path, aside)
+            self.taken_back.append(lambda: posix.rename(aside, path))
+        else:
+            self.taken_back.append(self.bury(path))
+            self.restored.buried.append(path)
+
+    def _rmdir(self, path: str) -> None:
+        try:
+            mode = posix.stat(path).st_mode & 0o7777
+            posix.rmdir(path)
+        except OSError:
+            # Something undeclared or excluded lives in it: it stays.
+            return
+
+        def make_again() -> None:
+            posix.mkdir(path)
+            posix.chmod(path, mode)
+
+        self.taken_back.append(make_again)
+
+    def _move_in(self, staged: str, path: str) -> None:
+        if os.path.lexists(path):
+            self._put_away(path)
+        posix.rename(staged, path)
+        self.taken_back.append(lambda: remove_tree(path))
+
+    def _chmod(self, path: str, mode: int) -> None:
+        before = posix.stat(path).st_mode & 0o7777
+        posix.chmod(path, mode)
+        self.taken_back.append(lambda: posix.chmod(path, before))
+
+
+_counter = 0
+
+
+def _new_stage(parent: str) -> str:
+    """A staging directory in `parent`; those that dead processes left there are removed first."""
+    global _counter
+    for name in posix.listdir(parent):
+        if name.startswith(STAGE) and _is_dead(name[len(STAGE) :].partition("-")[0]):
+            remove_tree(parent.rstrip("/") + "/" + name)
+    _counter += 1
+    path = f"{parent.rstrip('/')}/{STAGE}{posix.getpid()}-{_counter}"
+    posix.mkdir(path, 0o700)
+    return path
+
+
+def _is_dead(pid: str) -> bool:
+    try:
+        posix.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return False
+
+
+def remove_tree(path: str) -> None:
+    """Remove a file or a whole directory of ours as far as it can be done; read-only directories are opened first."""
+    try:
+        posix.unlink(path)
+        return
+    except (IsADirectoryError, PermissionError):
+        pass
+    except OSError:
+        return
+    try:
+        posix.chmod(path, 0o700)
+        for name in posix.listdir(path):
+            remove_tree(path + "/" + name)
+        posix.rmdir(path)
+    except OSError:
+        return
