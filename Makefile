@@ -11,7 +11,7 @@
 all: check test
 
 BIN = .venv/bin
-PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 # Two at a time: many tests wait for processes. -n 0 runs them in one process, for a debugger.
 PYTEST_ARGS = -n 2
 

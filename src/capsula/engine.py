@@ -10,8 +10,9 @@ from capsula.core.action import key
 from capsula.core.capsule import TYPE_URL, Origin, origin_from
 from capsula.core.digest import Digest
 from capsula.core.names import printable
+from capsula.core.node import FILE
 from capsula.core.reapi import ActionResult, Any, ExecutedActionMetadata, Timestamp
-from capsula.core.result import FILE, from_result, to_result
+from capsula.core.result import from_result, to_result
 from capsula.errors import BlobCorrupt, BlobMissing, CapsulaError, EntryCorrupt, StoreError
 
 TYPE_CHECKING = False
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from capsula.core.action import Keyed
     from capsula.core.context import Context
+    from capsula.core.node import Node
     from capsula.core.recipe import Recipe
-    from capsula.core.result import Node
     from capsula.ports import (
         ActionCache,
         BlobStore,

@@ -5,12 +5,14 @@ import posix
 import time
 
 from capsula import engine
+from capsula.config.places import find_root, find_store, hidden_directories, memory_path
 from capsula.core.context import Context
 from capsula.core.digest import Digest
-from capsula.core.recipe import Recipe, is_below
+from capsula.core.recipe import Recipe
 from capsula.errors import NotAvailable
 from capsula.execute.spawn import child_environment
 from capsula.probe import environment
+from capsula.store.burial import burier
 from capsula.store.past import PastActions
 from capsula.worktree.kept import Memory
 from capsula.worktree.workspace import Workspace
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 
     from capsula.config.settings import Settings
     from capsula.ports import ActionCache, BlobStore, Inputs, Outcome
-
-# A directory that holds this file is a vault: nothing in it is ever an input or output by wildcard.
-VAULT_MARK = ".capsula-vault"
 
 
 class Session:
@@ -80,7 +79,7 @@ def compose(
         context=lambda inputs: find_context(recipe, inputs, environ),
         execute=lambda inputs_hash: execute(recipe, environ, inputs_hash, store_root if keep else None),
         replay=_replay,
-        bury=lambda path: bury(store_root, recipe.capsule_id, path),
+        bury=burier(store_root, recipe.capsule_id),
         flight=_flight(store_root),
         past=_Past(PastActions(store_root), "" if settings.capsule_id else root),
         say=say,
@@ -122,65 +121,6 @@ def recipe_from(settings: "Settings", root: str, cwd: str) -> Recipe:
         captures=(settings.capture_stdout, settings.capture_stderr),
         hash_variable=settings.inputs_hash_var,
     )
-
-
-def find_root(given: "str | None", cwd: str) -> str:
-    """The workspace root: as given, else the nearest directory upwards that holds capsula.toml or .git, else `cwd`."""
-    if given is not None:
-        return os.path.normpath(os.path.join(cwd, given))
-    for directory in upwards(cwd):
-        for mark in ("capsula.toml", ".git"):
-            try:
-                posix.lstat(f"{directory.rstrip('/')}/{mark}")
-            except OSError:
-                continue
-            return directory
-    return cwd
-
-
-def upwards(directory: str) -> list[str]:
-    """The directory, its parent, and so on up to "/"."""
-    found = [directory]
-    while directory != "/":
-        directory = directory.rpartition("/")[0] or "/"
-        found.append(directory)
-    return found
-
-
-def find_store(given: "str | None", cwd: str, environ: "dict[bytes, bytes]") -> str:
-    """The directory of the local store; "" when there is no home to put one in."""
-    if given is not None:
-        return os.path.normpath(os.path.join(cwd, os.path.expanduser(given)))
-    return default_store(environ)
-
-
-def default_store(environ: "dict[bytes, bytes]") -> str:
-    cache = environ.get(b"XDG_CACHE_HOME", b"")
-    if cache.startswith(b"/"):
-        return os.fsdecode(cache) + "/capsula"
-    home = environ.get(b"HOME", b"")
-    if home.startswith(b"/"):
-        return os.fsdecode(home).rstrip("/") + "/.cache/capsula"
-    raise NotAvailable(
-        "there is no place for the store: HOME and XDG_CACHE_HOME are not set", hint="set one, or use --store"
-    )
-
-
-def hidden_directories(store_root: str, recipe: Recipe) -> tuple[str, ...]:
-    hidden = [store_root] if store_root else []
-    for place in {recipe.root, recipe.cwd}:
-        if os.path.exists(f"{place}/vault/{VAULT_MARK}"):
-            hidden.append(f"{place}/vault")
-    return tuple([path for path in hidden if is_below(path, recipe.base)])
-
-
-def memory_path(store_root: str, recipe: Recipe) -> str:
-    """Where the looks of this capsule in this place are kept: its outputs tell it apart, its inputs and argv may change."""
-    import _imp
-
-    parts = (recipe.base, recipe.cwd, recipe.capsule_id, *recipe.outputs)
-    whole = "\0".join(parts).encode("utf-8", "surrogateescape")
-    return f"{store_root}/state/{(_imp.source_hash(1, whole) + _imp.source_hash(2, whole)).hex()}"
 
 
 def find_context(recipe: Recipe, inputs: "Inputs", environ: "dict[bytes, bytes]") -> Context:
@@ -239,18 +179,6 @@ def spool(blobs: "BlobStore", store_root: str, digest: Digest) -> str:
     path = f"{directory}/{posix.getpid()}-log-{time.time_ns()}"
     blobs.fetch(digest, path, 0o600)
     return path
-
-
-def bury(store_root: str, capsule_id: str, path: str) -> "Callable[[], None]":
-    from capsula.store import trash
-
-    why = "in the way of a restored output"
-    item = trash.bury(store_root, path, now=time.time(), why=why, capsule=capsule_id)
-
-    def take_back() -> None:
-        trash.restore(store_root, item.id)
-
-    return take_back
 
 
 def new_run_id() -> str:

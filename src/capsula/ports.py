@@ -6,8 +6,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from capsula.core.digest import Digest
+    from capsula.core.node import Node
     from capsula.core.reapi import ActionResult
-    from capsula.core.result import Node
 else:
     Protocol = object
 

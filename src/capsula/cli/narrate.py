@@ -6,7 +6,7 @@ import time
 from capsula import engine
 from capsula.core.compare import is_secret
 from capsula.core.names import printable
-from capsula.core.result import DIRECTORY, LINK
+from capsula.core.node import DIRECTORY, LINK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -176,7 +176,7 @@ def keep_record(
     session: "Session", program: str, argv: "list[str]", variable: "str | None", report: "Report"
 ) -> None:
     """Write the record of a run that is a hit now, if all that it hangs on can be watched and trusted."""
-    from capsula.cli.recalled import record_of
+    from capsula.cli.record import record_of
     from capsula.worktree.kept import write_whole
 
     path = record_path(program, argv)

@@ -5,11 +5,11 @@ import os
 
 from capsula import engine
 from capsula.core.capsule import Origin
-from capsula.core.result import DIRECTORY, LINK
+from capsula.core.node import DIRECTORY, LINK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsula.core.result import Node
+    from capsula.core.node import Node
     from capsula.plugins import Session
 
 FORMAT = 1

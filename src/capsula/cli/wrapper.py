@@ -1,18 +1,20 @@
 """The whole way of `capsule`: read the options, compose, run the engine, say and note what happened."""
 
 import posix
+import sys
 import time
 
 from capsula import engine
 from capsula.cli.narrate import mask, narrate
-from capsula.config.options import guess_command, wants_passive
+from capsula.config.options import guess_command, wants_passive, wants_strict
+from capsula.config.places import find_root
 from capsula.config.settings import read_settings
 from capsula.core.action import inputs_hash
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, NotAvailable
 from capsula.execute.spawn import child_environment, exec_command
 from capsula.observe.journal import append
-from capsula.plugins import Session, compose, find_context, find_root
+from capsula.plugins import Session, compose, find_context
 from capsula.store.size import maybe_sweep
 
 TYPE_CHECKING = False
@@ -87,8 +89,7 @@ def _bad_start(
     text = in_one_line(error) if isinstance(error, CapsulaError) else f"no current directory: {error}"
     tell(program, f"not cached: {text}")
     command = guess_command(argv)
-    own = argv[: argv.index("--")] if "--" in argv else argv
-    if not command or "--strict" in own or "--strict" in (variable or "").split():
+    if not command or wants_strict(argv, variable):
         return STRICT_EXIT
     exec_command(tuple(command), child_environment(environ))
 
@@ -129,8 +130,9 @@ def _run(session: Session, program: str, argv: "list[str]", variable: "str | Non
 
             write_report(settings.json, session, report, code)
     except Exception as error:
+        # Never on from here: whoever catches an error of ours runs the command, and it has run.
         if posix.environ.get(b"CAPSULA_DEBUG"):
-            raise
+            sys.excepthook(type(error), error, error.__traceback__)
         tell(program, f"can't tell what happened: {type(error).__name__}: {error}")
     return code
 

@@ -3,8 +3,8 @@
 from capsula.core.digest import Digest, digest_of, sha256
 from capsula.core.facts import pack
 from capsula.core.names import to_text
-from capsula.core.recipe import output_prefixes
 from capsula.core.reapi import Action, Command, EnvironmentVariable
+from capsula.core.recipe import output_prefixes
 from capsula.core.wire import encode
 
 TYPE_CHECKING = False

@@ -3,16 +3,16 @@
 from capsula.core.digest import Digest
 from capsula.core.facts import unpack
 from capsula.core.names import from_text, printable
+from capsula.core.node import DIRECTORY, FILE, LINK
 from capsula.core.reapi import Action, Command, Directory
-from capsula.core.result import DIRECTORY, FILE, LINK
 from capsula.core.wire import decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capsula.core.node import Node
     from capsula.core.reapi import DirectoryNode, FileNode, SymlinkNode
-    from capsula.core.result import Node
 
     Read = Callable[[Digest], bytes]
 

@@ -2,6 +2,7 @@
 
 from capsula.core.digest import Digest, digest_of
 from capsula.core.names import from_text, to_text
+from capsula.core.node import DIRECTORY, FILE, LINK, Node
 from capsula.core.reapi import (
     ActionResult,
     Directory,
@@ -20,36 +21,6 @@ from capsula.errors import EntryCorrupt
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-FILE, LINK, DIRECTORY = "file", "link", "directory"
-
-
-class Node:
-    """One declared output: a file (`digest`, `mode`), a link (`target`) or a directory (`mode`). A value."""
-
-    __slots__ = ("digest", "kind", "mode", "target")
-
-    def __init__(self, kind: str, *, mode: int = 0, digest: "Digest | None" = None, target: str = "") -> None:
-        self.kind = kind
-        self.mode = mode & 0o777
-        self.digest = digest
-        self.target = target
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Node):
-            return NotImplemented
-        return (self.kind, self.mode, self.digest, self.target) == (
-            other.kind,
-            other.mode,
-            other.digest,
-            other.target,
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.kind, self.mode, self.digest, self.target))
-
-    def __repr__(self) -> str:
-        return f"Node({self.kind}, {self.mode:o}, {self.digest}, {self.target!r})"
 
 
 def to_result(nodes: dict[str, Node], exit_code: int) -> "tuple[ActionResult, dict[str, bytes]]":

@@ -282,7 +282,7 @@ def _read(plan: _Plan, parts: "list[bytes] | tuple[bytes]") -> object:
 def _signed(number: int, kind: int, attribute: str) -> int:
     if kind == BOOL:
         return number != 0
-    if number >> 63 and kind != UINT32:
+    if number >> 63:
         number -= 1 << 64
     low, high = _LIMITS[kind]
     if not low <= number < high:

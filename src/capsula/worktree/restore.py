@@ -13,7 +13,7 @@ import os
 import posix
 
 from capsula.core.names import printable
-from capsula.core.result import DIRECTORY, FILE, LINK, Node
+from capsula.core.node import DIRECTORY, FILE, LINK, Node
 from capsula.errors import CapsulaError, OutputError
 
 TYPE_CHECKING = False

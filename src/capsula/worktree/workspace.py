@@ -4,15 +4,15 @@ import os
 import posix
 from stat import S_ISLNK, S_ISREG
 
+from capsula.core.digest import Digest
 from capsula.core.glob import matches
 from capsula.core.names import printable
+from capsula.core.node import DIRECTORY, FILE, LINK, Node
 from capsula.core.recipe import is_below, normal, place_inputs, place_outputs, relative
-from capsula.core.result import DIRECTORY, FILE, LINK, Node
-from capsula.core.digest import Digest
 from capsula.core.tree import build
 from capsula.errors import EntryCorrupt, InputError
 from capsula.worktree.digests import Contents, hash_file, read_contents, still_same, wall_ns
-from capsula.worktree.listing import is_fresh, look
+from capsula.worktree.listing import is_fresh
 from capsula.worktree.restore import Plan, Restored, plan, restore
 from capsula.worktree.survey import Survey, join, survey
 

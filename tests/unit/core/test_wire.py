@@ -118,7 +118,8 @@ def test_a_value_that_no_message_can_hold_is_an_error(message: Directory) -> Non
 REFUSED = {
     "a tag without a value": "08",
     "a varint that doesn't end": "1080",
-    "a string longer than its message": "0a0561",
+    "a string longer than its message": "0a0261",
+    "a string far longer than its message": "0affffffff0f61",
     "a length of more bytes than there are": "0a80",
     "a digest cut off in the middle": A_HEX[:-4],
     "a number of eleven bytes": "10" + "80" * 10 + "00",

@@ -41,11 +41,27 @@ class Runner:
         options.setdefault("spool_dir", str(self.folder / "spool"))
         if "become" in options or "replay" in options:
             del options["spool_dir"]
-        return [sys.executable, "-I", "-S", str(DRIVER), str(SOURCE), str(self.report), repr(options), *command]
+        return [
+            sys.executable,
+            "-I",
+            "-S",
+            str(DRIVER),
+            str(SOURCE),
+            str(self.report),
+            repr(options),
+            *command,
+        ]
 
-    def start(self, *command: str, popen: dict[str, Any] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, *command: str, popen: dict[str, Any] | None = None, **options: Any
+    ) -> subprocess.Popen[bytes]:
         self.report.unlink(missing_ok=True)
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **(popen or {})}
+        pipes = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **(popen or {}),
+        }
         process = subprocess.Popen(self.argv(*command, **options), **pipes)
         self.started.append(process)
         return process

@@ -1,0 +1,127 @@
+"""Making the record that a later recall answers from."""
+
+import posix
+
+from capsula import engine
+from capsula.cli.recall import VERSION, keyed_hash
+from capsula.cli.recalled import watched_area, watched_outputs
+from capsula.config.places import upwards
+from capsula.store.layout import entry_path
+from capsula.worktree.listing import is_fresh, look
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from capsula.cli.recall import Area, Record
+    from capsula.core.capsule import Origin
+    from capsula.plugins import Session
+    from capsula.worktree.workspace import Inputs
+
+LONGEST_LOG = 65536
+
+
+def record_of(session: "Session", report: engine.Report) -> "Record | None":
+    """The record of this run, None when it can't be recalled: something isn't watched, or too fresh, or too long."""
+    settings, recipe, inputs = session.settings, session.recipe, session.workspace.found
+    asked_more = (
+        settings.verbose or settings.explain or settings.json or settings.placebo or settings.verify_hits
+    )
+    logs = report.logs
+    if (
+        asked_more
+        or recipe.tool_commands
+        or inputs is None
+        or inputs.fresh
+        or report.key is None
+        or logs is None
+    ):
+        return None
+    stdout, stderr, order = logs
+    if isinstance(stdout, str) or isinstance(stderr, str) or len(stdout) + len(stderr) > LONGEST_LOG:
+        return None
+    if settings.store is not None and settings.store.startswith("~"):
+        return None
+    watched = _watched(session)
+    if any([seen and is_fresh(seen, inputs.taken_ns) for _, seen in watched]):
+        return None
+    variables = [(name.encode("utf-8", "surrogateescape"), _variable(name)) for name in recipe.environment]
+    seen = session.workspace.seen
+    outputs, modes = watched_outputs(seen) if seen is not None and not seen.fresh else (None, [])
+    greeting = _greeting(report.origin)
+    answer = (
+        entry_path(session.store_root, report.key.hash),
+        report.exit_code,
+        report.expires_ns,
+        stdout,
+        stderr,
+        order,
+        greeting,
+        session.store_root,
+        _journal_rest(session, report),
+    )
+    rows = [
+        (
+            name,
+            node.kind,
+            node.mode,
+            node.digest.hash if node.digest else "",
+            node.digest.size_bytes if node.digest else 0,
+            node.target,
+        )
+        for name, node in report.nodes.items()
+    ]
+    restoring = (
+        "capsule",
+        recipe.capsule_id,
+        recipe.root,
+        recipe.cwd,
+        recipe.outputs,
+        session.memory.path,
+        session.store_root,
+        rows,
+    )
+    return (VERSION, watched, variables, _inputs(inputs), outputs, modes, answer, restoring)
+
+
+def _watched(session: "Session") -> "list[tuple[str, tuple[int, ...] | None]]":
+    """Configuration files, existing or not, and where the workspace root was looked for."""
+    paths = list(session.settings.config_files)
+    if session.settings.workspace_root is None:
+        for directory in upwards(session.recipe.cwd):
+            paths += [f"{directory.rstrip('/')}/{mark}" for mark in ("capsula.toml", ".git")]
+            if directory == session.recipe.root:
+                break
+    return [(path, look(path)) for path in paths]
+
+
+def _variable(name: str) -> str:
+    value = posix.environ.get(name.encode("utf-8", "surrogateescape"))
+    return "" if value is None else keyed_hash(value)
+
+
+def _inputs(inputs: "Inputs") -> "Area":
+    first, second = watched_area(inputs.surveys[0]), watched_area(inputs.surveys[1])
+    return first[0] + second[0], first[1] + second[1]
+
+
+def _greeting(origin: "Origin | None") -> bytes:
+    return (
+        f"capsule: hit, made by job {origin.job}\n".encode("utf-8", "replace")
+        if origin and origin.job
+        else b""
+    )
+
+
+def _journal_rest(session: "Session", report: engine.Report) -> str:
+    """The journal's line of a later recall of this record, without its time."""
+    from capsula.cli.wrapper import journal_line
+    from capsula.observe.journal import line_of
+
+    fields = journal_line(session, report)
+    made_by = report.origin.run if report.origin is not None else ""
+    fields.update(
+        run="", outcome=engine.HIT, why="nothing that it depends on has changed", bytes=0, made_by=made_by
+    )
+    fields["seconds"] = round(report.origin.seconds, 4) if report.origin is not None else 0.0
+    fields.update(stored=False, verdict="")
+    fields.pop("time")
+    return line_of(fields)[1:]

@@ -1,0 +1,72 @@
+"""Places: where the workspace root, the local store and what is remembered of a capsule are."""
+
+import _imp
+import os
+import posix
+
+from capsula.core.recipe import is_below
+from capsula.errors import NotAvailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from capsula.core.recipe import Recipe
+
+# A directory that holds this file is a vault: nothing in it is ever an input or output by wildcard.
+VAULT_MARK = ".capsula-vault"
+
+
+def find_root(given: "str | None", cwd: str) -> str:
+    """The workspace root: as given, else the nearest directory upwards that holds capsula.toml or .git, else `cwd`."""
+    if given is not None:
+        return os.path.normpath(os.path.join(cwd, given))
+    for directory in upwards(cwd):
+        for mark in ("capsula.toml", ".git"):
+            try:
+                posix.lstat(f"{directory.rstrip('/')}/{mark}")
+            except OSError:
+                continue
+            return directory
+    return cwd
+
+
+def upwards(directory: str) -> list[str]:
+    """The directory, its parent, and so on up to "/"."""
+    found = [directory]
+    while directory != "/":
+        directory = directory.rpartition("/")[0] or "/"
+        found.append(directory)
+    return found
+
+
+def find_store(given: "str | None", cwd: str, environ: "dict[bytes, bytes]") -> str:
+    """The directory of the local store; "" when there is no home to put one in."""
+    if given is not None:
+        return os.path.normpath(os.path.join(cwd, os.path.expanduser(given)))
+    return default_store(environ)
+
+
+def default_store(environ: "dict[bytes, bytes]") -> str:
+    cache = environ.get(b"XDG_CACHE_HOME", b"")
+    if cache.startswith(b"/"):
+        return os.fsdecode(cache) + "/capsula"
+    home = environ.get(b"HOME", b"")
+    if home.startswith(b"/"):
+        return os.fsdecode(home).rstrip("/") + "/.cache/capsula"
+    raise NotAvailable(
+        "there is no place for the store: HOME and XDG_CACHE_HOME are not set", hint="set one, or use --store"
+    )
+
+
+def hidden_directories(store_root: str, recipe: "Recipe") -> tuple[str, ...]:
+    hidden = [store_root] if store_root else []
+    for place in {recipe.root, recipe.cwd}:
+        if os.path.exists(f"{place}/vault/{VAULT_MARK}"):
+            hidden.append(f"{place}/vault")
+    return tuple([path for path in hidden if is_below(path, recipe.base)])
+
+
+def memory_path(store_root: str, recipe: "Recipe") -> str:
+    """Where the looks of this capsule in this place are kept: its outputs tell it apart, its inputs and argv may change."""
+    parts = (recipe.base, recipe.cwd, recipe.capsule_id, *recipe.outputs)
+    whole = "\0".join(parts).encode("utf-8", "surrogateescape")
+    return f"{store_root}/state/{(_imp.source_hash(1, whole) + _imp.source_hash(2, whole)).hex()}"
