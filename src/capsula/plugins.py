@@ -196,7 +196,8 @@ def _replay(stdout: "bytes | str", stderr: "bytes | str", order: "tuple[tuple[in
 
 
 class _Past:
-    """The past of ids within `scope`: an id derived from the command (`make`) is shared by nobody outside its workspace."""
+    """The past of ids within `scope`: an id derived from the command (`make`) is shared by nobody outside its
+    workspace."""
 
     def __init__(self, past: PastActions, scope: str) -> None:
         self.past = past

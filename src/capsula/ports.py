@@ -28,7 +28,8 @@ class BlobStore(Protocol):
         ...
 
     def fetch(self, digest: "Digest", path: str, mode: int) -> None:
-        """Write the blob to `path`, which must not exist, with permission bits `mode`; verified, else nothing is left there."""
+        """Write the blob to `path`, which must not exist, with permission bits `mode`; verified, else nothing
+        is left there."""
         ...
 
     def put(self, content: bytes) -> "Digest":
@@ -142,7 +143,8 @@ class WorkTree(Protocol):
 
 
 class Past(Protocol):
-    """The actions that a capsule had, newest first, for explaining misses. Never raises: what can't be kept is forgotten."""
+    """The actions that a capsule had, newest first, for explaining misses. Never raises: what can't be kept is
+    forgotten."""
 
     def recent(self, capsule_id: str) -> "tuple[Digest, ...]": ...
 
@@ -155,7 +157,8 @@ class Flight(Protocol):
     def enter(self, key: str, waiting: "Callable[[int], None]") -> bool:
         """Wait until nobody else runs `key`; `waiting(pid)` is called first if someone does. True if we had to wait.
 
-        Held until the process ends or `leave` is called; a holder that dies lets go. An ancestor's hold isn't waited for.
+        Held until the process ends or `leave` is called; a holder that dies lets go. An ancestor's hold isn't
+        waited for.
         """
         ...
 

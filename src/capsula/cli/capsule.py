@@ -35,7 +35,7 @@ def main(argv0: str, argv: "list[str]") -> "NoReturn":
 
 
 def _last_resort(program: str, argv: "list[str]", error: BaseException) -> "NoReturn":
-    """An error of ours that nobody caught. The command hasn't run (whoever runs it catches everything after): it does now."""
+    """An error of ours that nobody caught. The command hasn't run, or it would have been caught: it does now."""
     if posix.environ.get(b"CAPSULA_DEBUG"):
         sys.excepthook(type(error), error, error.__traceback__)
     try:

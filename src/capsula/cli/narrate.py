@@ -142,7 +142,7 @@ def size(count: float) -> str:
 
 
 def mask(word: str) -> str:
-    """An argument for the journal: the value of `--token=…` and its like is left out, and so is a password in an URL."""
+    """An argument for the journal: without the value of `--token=…` and its like, or the password in an URL."""
     name, equals, value = word.partition("=")
     if equals and value and is_secret(name):
         return f"{name}=***"

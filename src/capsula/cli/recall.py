@@ -1,11 +1,11 @@
-"""Recall: the shortest way to a hit. If nothing has changed since this very command line was last answered, the answer is
-still right, and no option is parsed, no pattern matched and no digest computed.
+"""Recall: the shortest way to a hit. If nothing has changed since this very command line was last answered, the answer
+is still right, and no option is parsed, no pattern matched and no digest computed.
 
 A record under the digest of the raw command line, the directory and CAPSULE_ARGS holds all that the answer hangs on:
 the looks of the configuration files and of the places where the workspace root was searched, the declared variables,
-every scanned directory of inputs and of outputs as the flat listing of its names and looks. Whatever differs, is missing
-or can't be read falls through to the full path, which is the truth. The record is only written when no look in it is too
-fresh to prove anything (worktree.listing.is_fresh). Deleting it costs one slower hit.
+every scanned directory of inputs and of outputs as the flat listing of its names and looks. Whatever differs, is
+missing or can't be read falls through to the full path, which is the truth. The record is only written when no look
+in it is too fresh to prove anything (worktree.listing.is_fresh). Deleting it costs one slower hit.
 
 Secrets: command lines and variables enter the record's name or the record as keyed hashes only.
 """
@@ -52,7 +52,7 @@ def recall(program: str, argv: "list[str]") -> int | None:
         if not content.startswith(_MAGIC):
             return None
         record = marshal.loads(content[len(_MAGIC) :])
-        (version, watched, variables, inputs, outputs, modes, answer, restoring) = record
+        (version, watched, variables, inputs, outputs, modes, answer, _) = record
         if version != VERSION or not _same_world(watched, variables) or not _same_area(inputs):
             return None
     except (OSError, ValueError, EOFError, TypeError):
@@ -172,9 +172,7 @@ def _note(root: str, line: str, now: float) -> None:
     append_line(root, f'{{"time": {now:.3f}, {line}\n'.encode())
 
 
-def keep_record(
-    session: "Session", program: str, argv: "list[str]", variable: "str | None", report: "Report"
-) -> None:
+def keep_record(session: "Session", program: str, argv: "list[str]", report: "Report") -> None:
     """Write the record of a run that is a hit now, if all that it hangs on can be watched and trusted."""
     from capsula.cli.record import record_of
     from capsula.worktree.kept import write_whole

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def restore_recalled(path: str, record: "Record") -> bool:
-    """Make the outputs right for a record whose inputs stand as they were. False: go the full path, nothing was changed."""
+    """Make the outputs right for a record whose inputs stand as they were. False: go the full path, nothing
+    was changed."""
     _, watched, variables, inputs, _, _, answer, restoring = record
     program, capsule_id, root, cwd, patterns, memory_file, store_root, rows = restoring
     entry = answer[0]

@@ -1,4 +1,5 @@
-"""`--json`: what happened in one run, for machines; to a file or an open descriptor, never among the command's output."""
+"""`--json`: what happened in one run, for machines; to a file or an open descriptor, never among the command's
+output."""
 
 import json
 import os

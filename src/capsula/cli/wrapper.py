@@ -71,7 +71,7 @@ def wrap(program: str, argv: "list[str]") -> int:
         say(f"not cached: {in_one_line(problem)}")
         if settings.strict:
             return STRICT_EXIT
-    return _run(session, program, argv, variable)
+    return _run(session, program, argv)
 
 
 def tell(program: str, text: str) -> None:
@@ -116,7 +116,7 @@ def _print_inputs_hash(session: Session, environ: "dict[bytes, bytes]", say: "Ca
     return STRICT_EXIT if inputs.unmatched and session.settings.strict else 0
 
 
-def _run(session: Session, program: str, argv: "list[str]", variable: "str | None") -> int:
+def _run(session: Session, program: str, argv: "list[str]") -> int:
     """Run it, then tell and note. Once the command has run, its exit code stands, whatever happens here."""
     settings = session.settings
     report = engine.run(session.recipe, session.policy, session.world)
@@ -124,7 +124,7 @@ def _run(session: Session, program: str, argv: "list[str]", variable: "str | Non
     try:
         narrate(session, program, report)
         if not settings.dry_run:
-            _note(session, program, argv, variable, report)
+            _note(session, program, argv, report)
         if settings.json is not None:
             from capsula.cli.report import write_report
 
@@ -153,9 +153,7 @@ def exit_code(session: Session, report: engine.Report) -> int:
     return report.exit_code
 
 
-def _note(
-    session: Session, program: str, argv: "list[str]", variable: "str | None", report: engine.Report
-) -> None:
+def _note(session: Session, program: str, argv: "list[str]", report: engine.Report) -> None:
     """The journal, what is remembered for next time, the recall record, and a sweep when the store has grown."""
     if not session.store_root:
         return
@@ -165,7 +163,7 @@ def _note(
     if report.outcome == engine.HIT or report.stored:
         from capsula.cli.recall import keep_record
 
-        keep_record(session, program, argv, variable, report)
+        keep_record(session, program, argv, report)
     if report.stored:
         maybe_sweep(root, settings.store_size, report.bytes, now=time.time)
 

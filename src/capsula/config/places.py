@@ -66,7 +66,8 @@ def hidden_directories(store_root: str, recipe: "Recipe") -> tuple[str, ...]:
 
 
 def memory_path(store_root: str, recipe: "Recipe") -> str:
-    """Where the looks of this capsule in this place are kept: its outputs tell it apart, its inputs and argv may change."""
+    """Where the looks of this capsule in this place are kept: its outputs tell it apart, its inputs and argv
+    may change."""
     parts = (recipe.base, recipe.cwd, recipe.capsule_id, *recipe.outputs)
     whole = "\0".join(parts).encode("utf-8", "surrogateescape")
     return f"{store_root}/state/{(_imp.source_hash(1, whole) + _imp.source_hash(2, whole)).hex()}"

@@ -14,7 +14,8 @@ class Origin:
     """The run that made a result. A hit names it: what was restored was not built here.
 
     `run` sorts by time; `job` is the user's own word (`--capsule_job`); `started_ns` is wall clock, `seconds` measured;
-    `order` lists (descriptor, byte count) in the order of arrival; `verdict` of the last placebo: "", "same" or "differs".
+    `order` lists (descriptor, byte count) in the order of arrival; `verdict` of the last placebo: "", "same"
+    or "differs".
     """
 
     __slots__ = ("argv", "capsule_id", "host", "job", "order", "run", "seconds", "started_ns", "verdict")

@@ -158,7 +158,7 @@ def _salts(
             found.append(Difference(kind, name, "was added"))
         elif right is None:
             found.append(Difference(kind, name, "was removed"))
-        elif kind in ("outside",):
+        elif kind == "outside":
             found.append(Difference(kind, name, "was edited"))
         elif kind == "link":
             found.append(Difference(kind, name, "leads to another content"))

@@ -12,7 +12,8 @@ sha256 = openssl_sha256
 
 
 class Digest:
-    """`hash` is 64 lowercase hexadecimal characters, `size_bytes` the length of the content. A value: don't change it."""
+    """`hash` is 64 lowercase hexadecimal characters, `size_bytes` the length of the content. A value: don't
+    change it."""
 
     __slots__ = ("hash", "size_bytes")
 

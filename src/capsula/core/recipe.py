@@ -66,8 +66,10 @@ class Recipe:
 class Area:
     """A part of the file system and the patterns that look at it.
 
-    `base` is an absolute directory, `patterns` are relative to it, `written` holds the include patterns as the user wrote
-    them, in the order of their bits. `spelled` (outside the base only) maps the absolute literal prefix of a pattern to the
+    `base` is an absolute directory, `patterns` are relative to it, `written` holds the include patterns as the
+    user wrote
+    them, in the order of their bits. `spelled` (outside the base only) maps the absolute literal prefix of a
+    pattern to the
     same prefix as written, so that what it finds can be named as given, wherever the checkout lies.
     """
 
@@ -106,7 +108,7 @@ def place(recipe: Recipe, patterns: "Iterable[str]") -> tuple[Area, Area]:
         sign = "!" if negated else ""
         below = is_below(absolute.rstrip("/"), base)
         if below:
-            inside.append(sign + (relative(absolute, base).rstrip("/") and relative(absolute, base) or "."))
+            inside.append(sign + ((relative(absolute, base).rstrip("/") and relative(absolute, base)) or "."))
         else:
             outside.append(sign + absolute[1:])
         if not negated:
@@ -173,7 +175,8 @@ def _spelled_prefix(text: str) -> str:
 
 
 def normal(path: str) -> str:
-    """The absolute path without `.`, `..` and doubled slashes; a trailing slash stays (in a pattern it means something)."""
+    """The absolute path without `.`, `..` and doubled slashes; a trailing slash stays (in a pattern it means
+    something)."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":

@@ -187,7 +187,7 @@ def checked_path(text: str) -> str:
     rest = path.lstrip("/")
     while rest.startswith("../"):
         rest = rest[3:]
-    if "\0" in path or any([part in ("", ".", "..") for part in rest.split("/")]) and path:
+    if "\0" in path or (any([part in ("", ".", "..") for part in rest.split("/")]) and path):
         raise EntryCorrupt(f"the entry holds the impossible path {path!r}")
     return path
 

@@ -37,7 +37,8 @@ def leaves(
 
 
 def build(folders: "Mapping[str, Leaves]") -> tuple[Digest, dict[str, bytes]]:
-    """The digest of the root and every `Directory` blob by its hash. Folders are keyed by path relative to the root ("").
+    """The digest of the root and every `Directory` blob by its hash. Folders are keyed by path relative to the
+    root ("").
 
     A folder that holds nothing and isn't declared itself isn't part of the tree. Missing parents are made.
     """

@@ -1,4 +1,5 @@
-"""The journal: one JSON line for every invocation, written at its end; what `capsula history` and `cache stats` read."""
+"""The journal: one JSON line for every invocation, written at its end; what `capsula history` and `cache
+stats` read."""
 
 import posix
 

@@ -1,4 +1,5 @@
-"""Facts that cost a system call: the declared variables, the operating system and architecture, a file on standard input."""
+"""Facts that cost a system call: the declared variables, the operating system and architecture, a file on
+standard input."""
 
 import posix
 from stat import S_ISREG
@@ -31,7 +32,8 @@ def system() -> tuple[str, str]:
 def standard_input() -> str:
     """The hash of what a regular file on standard input has left to read; "" for a terminal, a pipe or /dev/null.
 
-    `command < file` reads a file that no pattern declares; what is on a pipe can't be known before the command takes it.
+    `command < file` reads a file that no pattern declares; what is on a pipe can't be known before the command
+    takes it.
     """
     try:
         s = posix.fstat(0)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 class Flights:
     """Record locks of the kernel on files under `locks/` of the store: a holder that dies, however, has let go.
 
-    The files stay where they are (unlinking one would let two processes hold "the same" lock on different files); a sweep
-    removes old ones. Where no lock can be had (a read-only store, a file system without locks) nobody waits: two runs at
-    once are a waste, not a wrong result.
+    The files stay where they are (unlinking one would let two processes hold "the same" lock on different
+    files); a sweep
+    removes old ones. Where no lock can be had (a read-only store, a file system without locks) nobody waits:
+    two runs at once are a waste, not a wrong result.
     """
 
     __slots__ = ("_fd", "_root")

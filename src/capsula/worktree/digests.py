@@ -1,4 +1,5 @@
-"""The contents behind a survey: digests of files, targets of links; files that look the same as last time aren't read again."""
+"""The contents behind a survey: digests of files, targets of links; files that look the same as last time
+aren't read again."""
 
 import posix
 import time

@@ -1,4 +1,5 @@
-"""What is remembered between runs of one capsule in one place, to save reading: deletable at any time, never the truth."""
+"""What is remembered between runs of one capsule in one place, to save reading: deletable at any time, never
+the truth."""
 
 import marshal
 import posix

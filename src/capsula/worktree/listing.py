@@ -1,4 +1,5 @@
-"""What a directory holds, as the smallest values that show every change: the one look that hits, scans and checks share."""
+"""What a directory holds, as the smallest values that show every change: the one look that hits, scans and
+checks share."""
 
 import posix
 from stat import S_ISDIR

@@ -1,9 +1,11 @@
 """Restoring: make the declared outputs exactly what a result says, all or nothing, and lose nothing of the user's.
 
 The order of things is the point of this module. Everything that has to be written is fetched and verified in a staging
-directory on the same file system first; only then is the work tree touched, by renames, each of which can be taken back.
+directory on the same file system first; only then is the work tree touched, by renames, each of which can be
+taken back.
 What was there before is one of two kinds: what a run of this capsule made (it can be made again: it goes to the staging
-directory and away with it), and everything else, which is the user's: it is buried in the trash before anything else moves.
+directory and away with it), and everything else, which is the user's: it is buried in the trash before
+anything else moves.
 
 A process killed half-way leaves some outputs old and some new, and a staging directory; the next run compares looks and
 contents, not a marker, so it sees exactly that and repairs it, and removes staging directories of dead processes.
@@ -28,8 +30,8 @@ STAGE = ".capsula-stage-"
 class Plan:
     """What has to happen; paths are full paths.
 
-    `own` are the paths whose present content a run of this capsule made. Below `base` nothing is written through a link,
-    but for those in `through`, which the user's own patterns spell out.
+    `own` are the paths whose present content a run of this capsule made. Below `base` nothing is written
+    through a link, but for those in `through`, which the user's own patterns spell out.
     """
 
     __slots__ = ("base", "chmods", "make", "own", "remove", "rmdirs", "through")
@@ -232,7 +234,8 @@ class _Restore:
             posix.mkdir(path)
 
     def _open_directories(self) -> None:
-        """Directories that we have to write in and may not: made writable, and given back their mode by the plan or undo."""
+        """Directories that we have to write in and may not: made writable, and given back their mode by the
+        plan or undo."""
         wanted = self.steps.chmods
         touched = {path.rpartition("/")[0] for path in (*self.tops, *self.steps.remove, *self.steps.rmdirs)}
         for path in touched:

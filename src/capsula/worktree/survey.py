@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 class Folder:
     """One directory of a survey; `path` is relative to the area's base ("" is the base itself).
 
-    `names`: only these were looked for, the rest of the directory doesn't matter; None: it was listed, but for `skipped`.
-    `taken`: the names in `listing` that are declared; None: all of them. `declared`: the directory itself is (so that it
-    is recorded even when nothing is in it).
+    `names`: only these were looked for, the rest of the directory doesn't matter; None: it was listed, but for
+    `skipped`.
+    `taken`: the names in `listing` that are declared; None: all of them. `declared`: the directory itself is
+    (so that it is recorded even when nothing is in it).
     """
 
     __slots__ = ("declared", "listing", "names", "path", "skipped", "taken")
@@ -47,7 +48,8 @@ class Folder:
 
 
 class Survey:
-    """`folders` by path, parents first. `followed` is what each declared link, or link on the way, leads to (None: nowhere)."""
+    """`folders` by path, parents first. `followed` is what each declared link, or link on the way, leads to
+    (None: nowhere)."""
 
     __slots__ = ("area", "followed", "folders", "matched", "notes")
 
@@ -176,7 +178,8 @@ def _filter(
             if child is None:
                 skipped.append(name)
                 continue
-            # A file that can't match, but could if it were a directory, is listed too: it must be seen to change into one.
+            # A file that can't match, but could if it were a directory, is listed too: it must be seen to
+            # change into one.
             seen: Look = ()
             if not entry.is_dir(follow_symlinks=False):
                 s = entry.stat(follow_symlinks=False)

@@ -1,4 +1,5 @@
-"""The workspace of one capsule: its declared inputs and outputs in the user's directory, found, compared and put back."""
+"""The workspace of one capsule: its declared inputs and outputs in the user's directory, found, compared and
+put back."""
 
 import os
 import posix
@@ -64,7 +65,8 @@ class Inputs:
 
 
 class Outputs:
-    """The declared outputs as found, by full path; `looks` of the files and links, `unmade` the patterns that found none."""
+    """The declared outputs as found, by full path; `looks` of the files and links, `unmade` the patterns that
+    found none."""
 
     __slots__ = ("contents", "looks", "nodes", "surveys", "taken_ns", "unmade")
 
@@ -117,7 +119,8 @@ class Workspace:
         self.hidden = hidden
         self.clock = clock
         self._outputs_areas: tuple[Area, Area] | None = None
-        # The last inputs found, and the outputs as they are now: None when they haven't been looked at since they changed.
+        # The last inputs found, and the outputs as they are now: None when they haven't been looked at since
+        # they changed.
         self.found: Inputs | None = None
         self.seen: Outputs | None = None
         # What a restore must never remove, where it is known without having looked for the inputs.
@@ -138,7 +141,8 @@ class Workspace:
         return found
 
     def moved(self) -> str:
-        """Which input isn't what it was when it was found, for people; "" when all stood still. Fresh ones are read again."""
+        """Which input isn't what it was when it was found, for people; "" when all stood still. Fresh ones are
+        read again."""
         before = self.found
         if before is None:
             return ""
@@ -166,7 +170,8 @@ class Workspace:
     def settle(
         self, wanted: dict[str, Node], store: "BlobStore", bury: "Callable[[str], Callable[[], None]]"
     ) -> Restored:
-        """Make the declared outputs exactly `wanted` (paths as in a result). Raises OutputError, StoreError, EntryCorrupt."""
+        """Make the declared outputs exactly `wanted` (paths as in a result). Raises OutputError, StoreError,
+        EntryCorrupt."""
         found = self.outputs()
         nodes = {self.full(path): node for path, node in wanted.items()}
         self._check_declared(nodes)

@@ -1,0 +1,6 @@
+"""The engine of a cached run: straight lines over ports."""
+
+from capsula.engine.job import HIT, MISS, PLACEBO, UNCACHED, Policy, Report, World
+from capsula.engine.run import run
+
+__all__ = ["HIT", "MISS", "PLACEBO", "UNCACHED", "Policy", "Report", "World", "run"]

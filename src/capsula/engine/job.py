@@ -1,0 +1,176 @@
+"""What a run is given and what it reports: policy, the world as ports, the report, an opened entry."""
+
+from capsula.core.capsule import Origin
+from capsula.errors import CapsulaError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capsula.core.compare import Difference
+    from capsula.core.context import Context
+    from capsula.core.digest import Digest
+    from capsula.core.node import Node
+    from capsula.core.reapi import ActionResult
+    from capsula.ports import (
+        ActionCache,
+        BlobStore,
+        Flight,
+        Inputs,
+        Outcome,
+        Past,
+        WorkTree,
+    )
+
+    Order = tuple[tuple[int, int], ...]
+    Logs = tuple[bytes | str, bytes | str, Order]
+
+HIT, MISS, PLACEBO, UNCACHED = "hit", "miss", "placebo", "uncached"
+# A log past this size is streamed through a file when it is replayed.
+BIG_LOG = 8 << 20
+
+
+class Policy:
+    """How to treat what is found: none of it enters the key.
+
+    `failure_ttl` is in seconds, None: no limit. `keep`: there is a store to keep results in. `strict`: when
+    something is wrong, don't run. `sampled`: a hit that is run again to check it.
+    """
+
+    __slots__ = (
+        "cache_failure",
+        "dry_run",
+        "explain",
+        "failure_ttl",
+        "job",
+        "keep",
+        "placebo",
+        "sampled",
+        "strict",
+    )
+
+    def __init__(
+        self,
+        *,
+        placebo: bool = False,
+        sampled: bool = False,
+        cache_failure: bool = False,
+        failure_ttl: float | None = None,
+        dry_run: bool = False,
+        explain: bool = False,
+        job: str = "",
+        keep: bool = True,
+        strict: bool = False,
+    ) -> None:
+        self.keep = keep
+        self.strict = strict
+        self.placebo = placebo
+        self.sampled = sampled
+        self.cache_failure = cache_failure
+        self.failure_ttl = failure_ttl
+        self.dry_run = dry_run
+        self.explain = explain
+        self.job = job
+
+
+class World:
+    """What the engine works with. `context` finds the facts beside the files; `execute` runs the command with
+    the inputs
+    hash in its environment; `replay` writes two logs (bytes, or the path of a file) in their order; `bury`
+    moves a user's
+    file to the trash and answers how to take it back; `say` is one line to the user; `spool` fetches a big log
+    to a file.
+    """
+
+    __slots__ = (
+        "blobs",
+        "bury",
+        "cache",
+        "context",
+        "execute",
+        "flight",
+        "host",
+        "past",
+        "replay",
+        "run_id",
+        "say",
+        "spool",
+        "tree",
+    )
+
+    def __init__(
+        self,
+        *,
+        tree: "WorkTree",
+        blobs: "BlobStore",
+        cache: "ActionCache",
+        context: "Callable[[Inputs], Context]",
+        execute: "Callable[[str], Outcome]",
+        replay: "Callable[[bytes | str, bytes | str, Order], None]",
+        bury: "Callable[[str], Callable[[], None]]",
+        flight: "Flight",
+        past: "Past",
+        say: "Callable[[str], None]",
+        spool: "Callable[[Digest], str]",
+        run_id: str,
+        host: str,
+    ) -> None:
+        self.tree = tree
+        self.blobs = blobs
+        self.cache = cache
+        self.context = context
+        self.execute = execute
+        self.replay = replay
+        self.bury = bury
+        self.flight = flight
+        self.past = past
+        self.say = say
+        self.spool = spool
+        self.run_id = run_id
+        self.host = host
+
+
+class Report:
+    """What happened, for the journal, `--json` and people; filled in as the run goes on.
+
+    `exit_code` is the command's own. `why` is one sentence; `differences` explain a miss, `mismatch` a
+    placebo's findings. `problem` is what kept us from caching (rule 8), `not_stored` why a result wasn't kept.
+    """
+
+    def __init__(self) -> None:
+        self.outcome = UNCACHED
+        self.exit_code = 0
+        self.why = ""
+        self.problem: CapsulaError | None = None
+        self.not_stored = ""
+        self.stored = False
+        self.waited = False
+        self.key: Digest | None = None
+        self.inputs_hash = ""
+        self.inputs: Inputs | None = None
+        self.origin: Origin | None = None
+        self.differences: tuple[Difference, ...] = ()
+        self.nearest = ""
+        self.mismatch: tuple[str, ...] = ()
+        self.log_mismatch: tuple[str, ...] = ()
+        self.verdict = ""
+        self.nodes: dict[str, Node] = {}
+        self.logs: Logs | None = None
+        self.expires_ns = 0
+        self.seconds = 0.0
+        self.written = 0
+        self.removed = 0
+        self.bytes = 0
+        self.buried: tuple[str, ...] = ()
+        self.started = False
+
+
+class Entry:
+    """A stored result, opened: its nodes by path as in the result, and the run that made it."""
+
+    __slots__ = ("nodes", "origin", "result")
+
+    def __init__(self, result: "ActionResult", nodes: "dict[str, Node]", origin: Origin) -> None:
+        self.result = result
+        self.nodes = nodes
+        self.origin = origin

@@ -1,0 +1,190 @@
+"""The run: look the action up, put its result back, or run the command once and keep what came out.
+
+Whatever fails in here before the command has started, the command runs, once; whatever fails after, its exit
+code stands.
+"""
+
+import time
+
+from capsula.core.action import key
+from capsula.core.capsule import TYPE_URL, Origin, origin_from
+from capsula.core.names import printable
+from capsula.core.result import from_result
+from capsula.engine.job import BIG_LOG, HIT, MISS, UNCACHED, Entry, Policy, Report, World
+from capsula.errors import BlobCorrupt, BlobMissing, CapsulaError, EntryCorrupt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from capsula.core.action import Keyed
+    from capsula.core.digest import Digest
+    from capsula.core.reapi import ActionResult
+    from capsula.core.recipe import Recipe
+
+
+def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
+    """Do what `capsule` does, from the digest of the inputs to the stored result."""
+    report = Report()
+    keyed, entry = None, None
+    try:
+        keyed = _key(recipe, world, report)
+        entry = _look_up(world, report, keyed)
+        if _settled(policy, world, report, entry):
+            return report
+        if not policy.dry_run and report.outcome != UNCACHED:
+            entry = _wait_for_others(policy, world, report, keyed, entry)
+            if _settled(policy, world, report, entry):
+                return report
+        if entry is None and (policy.explain or policy.dry_run):
+            from capsula.engine.keep import explain
+
+            explain(recipe, world, report, keyed)
+            if not policy.dry_run:
+                world.say(f"miss: {report.why}")
+    except CapsulaError as error:
+        report.outcome, report.problem = UNCACHED, error
+    except Exception as error:  # rule 8: a bug of ours is no reason not to run the command
+        report.outcome, report.problem = UNCACHED, _bug(error)
+    if report.problem is not None and not report.why:
+        report.why = report.problem.what
+    if policy.dry_run or (policy.strict and report.problem is not None):
+        world.flight.leave()
+        return report
+    return _run_and_keep(recipe, policy, world, report, keyed, entry)
+
+
+def _run_and_keep(
+    recipe: "Recipe",
+    policy: Policy,
+    world: World,
+    report: Report,
+    keyed: "Keyed | None",
+    entry: "Entry | None",
+) -> Report:
+    outcome = world.execute(report.inputs_hash)
+    report.exit_code, report.started, report.seconds = outcome.exit_code, outcome.started, outcome.seconds
+    try:
+        if policy.keep and keyed is not None and report.outcome != UNCACHED:
+            from capsula.engine.keep import keep
+
+            keep(recipe, policy, world, report, keyed, entry, outcome)
+    except CapsulaError as error:
+        report.not_stored = error.what
+        report.problem = error
+    except Exception as error:  # the command has run; nothing of ours may change how it ended
+        report.problem = _bug(error)
+        report.not_stored = report.problem.what
+    finally:
+        world.flight.leave()
+    return report
+
+
+def _bug(error: Exception) -> CapsulaError:
+    return CapsulaError(
+        f"an error inside capsula: {type(error).__name__}: {error}",
+        hint="please report it; CAPSULA_DEBUG=1 shows where",
+    )
+
+
+def _key(recipe: "Recipe", world: World, report: Report) -> "Keyed":
+    inputs = world.tree.inputs()
+    report.inputs = inputs
+    keyed = key(recipe, world.context(inputs))
+    report.key, report.inputs_hash = keyed.digest, keyed.inputs_hash
+    if inputs.unmatched:
+        patterns = ", ".join([f"'{printable(pattern)}'" for pattern in inputs.unmatched])
+        raise CapsulaError(
+            f"no input matches {patterns}",
+            hint="a pattern that matches nothing may be a typing mistake; correct or remove it",
+        )
+    report.outcome = MISS
+    return keyed
+
+
+def _look_up(world: World, report: Report, keyed: "Keyed") -> "Entry | None":
+    """The stored entry, if there is one; a bad one is said, set aside by the store, and healed by this run."""
+    try:
+        result = world.cache.lookup(keyed.digest)
+        if result is None:
+            return None
+        return _open(result, world)
+    except (EntryCorrupt, BlobMissing, BlobCorrupt) as error:
+        report.why = f"the stored result is damaged: {error.what}"
+        world.say(report.why)
+        return None
+
+
+def _open(result: "ActionResult", world: World) -> Entry:
+    origin = Origin()
+    metadata = result.execution_metadata
+    if metadata is not None:
+        for extra in metadata.auxiliary_metadata:
+            if extra.type_url == TYPE_URL:
+                origin = origin_from(extra.value)
+    return Entry(result, from_result(result, world.blobs.read), origin)
+
+
+def _settled(policy: Policy, world: World, report: Report, entry: "Entry | None") -> bool:
+    """Whether the entry answers the run, and if so, with the outputs in place and the logs replayed."""
+    if entry is None:
+        return False
+    report.origin = entry.origin
+    reason = _unusable(policy, report, entry)
+    if reason:
+        report.why = reason
+        return False
+    if policy.placebo or policy.sampled:
+        return False
+    if policy.dry_run:
+        report.outcome, report.why = HIT, "the result is in the cache"
+        report.exit_code = entry.result.exit_code
+        return True
+    try:
+        stdout = _log(world, entry.result.stdout_raw, entry.result.stdout_digest)
+        stderr = _log(world, entry.result.stderr_raw, entry.result.stderr_digest)
+        restored = world.tree.settle(entry.nodes, world.blobs, world.bury)
+    except (BlobMissing, BlobCorrupt, EntryCorrupt) as error:
+        report.why = f"the stored result can't be restored: {error.what}"
+        world.say(report.why)
+        return False
+    report.outcome, report.why = HIT, "nothing that it depends on has changed"
+    report.exit_code, report.nodes = entry.result.exit_code, entry.nodes
+    report.seconds = entry.origin.seconds
+    report.written, report.removed, report.bytes = restored.written, restored.removed, restored.bytes
+    report.buried = tuple(restored.buried)
+    report.logs = (stdout, stderr, entry.origin.order)
+    world.replay(stdout, stderr, entry.origin.order)
+    return True
+
+
+def _unusable(policy: Policy, report: Report, entry: Entry) -> str:
+    """Why the entry can't answer this run, in a sentence; "" if it can."""
+    if entry.result.exit_code == 0:
+        return ""
+    if not policy.cache_failure:
+        return f"it failed the last time (exit code {entry.result.exit_code}) and --cache_failure isn't set"
+    if policy.failure_ttl is not None:
+        report.expires_ns = entry.origin.started_ns + int((entry.origin.seconds + policy.failure_ttl) * 1e9)
+        if time.time_ns() > report.expires_ns:
+            return "the cached failure has expired (--cache_failure_ttl)"
+    return ""
+
+
+def _log(world: World, raw: bytes, digest: "Digest | None") -> "bytes | str":
+    """A stored log, verified: its bytes, or the path of a file that holds it when it is big."""
+    if digest is None or not digest.size_bytes:
+        return raw
+    return world.blobs.read(digest) if digest.size_bytes <= BIG_LOG else world.spool(digest)
+
+
+def _wait_for_others(
+    policy: Policy, world: World, report: Report, keyed: "Keyed", entry: "Entry | None"
+) -> "Entry | None":
+    """Single flight: if another process is running this very action, wait for it and look again."""
+
+    def waiting(pid: int) -> None:
+        world.say(f"waiting for process {pid}, which is running the same action")
+
+    report.waited = world.flight.enter(keyed.digest.hash, waiting)
+    if report.waited and not policy.placebo:
+        return _look_up(world, report, keyed)
+    return entry
