@@ -116,15 +116,18 @@ def capsule_command() -> Path:
 
 
 def capsule_interpreter() -> str:
-    """The interpreter that the installed command names in its first lines; this one when it names none."""
-    try:
-        with open(capsule_command(), "rb") as script:
-            head = b"".join(script.readline(4096) for _ in range(3))
-    except OSError:
-        return PYTHON
-    named = re.search(rb"/[^\s'\"]*python[0-9.]*", head) if head.startswith(b"#!") else None
-    path = os.fsdecode(named[0]) if named else ""
-    return path if os.access(path, os.X_OK) else PYTHON
+    """The interpreter that the installed command runs with: its first lines name it, or its neighbour's do."""
+    command = Path(os.path.realpath(capsule_command()))
+    for script in (command, command.with_name("capsula")):
+        try:
+            with script.open("rb") as file:
+                head = b"".join(file.readline(4096) for _ in range(3))
+        except OSError:
+            continue
+        named = re.search(rb"/[^\s'\"]*python[0-9.]*", head) if head.startswith(b"#!") else None
+        if named and os.access(named[0], os.X_OK):
+            return os.fsdecode(named[0])
+    return PYTHON
 
 
 def install_capsule(_: Path) -> None:

@@ -13,6 +13,7 @@ from capsula.errors import NotAvailable
 from capsula.execute.spawn import child_environment
 from capsula.probe import environment
 from capsula.store.burial import burier
+from capsula.store.flight import Flights
 from capsula.store.past import PastActions
 from capsula.worktree.kept import Memory
 from capsula.worktree.workspace import Workspace
@@ -32,6 +33,7 @@ class Session:
 
     def __init__(
         self,
+        *,
         settings: "Settings",
         recipe: Recipe,
         policy: engine.Policy,
@@ -80,14 +82,22 @@ def compose(
         execute=lambda inputs_hash: execute(recipe, environ, inputs_hash, store_root if keep else None),
         replay=_replay,
         bury=burier(store_root, recipe.capsule_id),
-        flight=_flight(store_root),
+        flight=Flights(store_root),
         past=_Past(PastActions(store_root), "" if settings.capsule_id else root),
         say=say,
         spool=lambda digest: spool(blobs, store_root, digest),
         run_id=new_run_id(),
         host=posix.uname().nodename,
     )
-    return Session(settings, recipe, policy, world, workspace, memory, store_root)
+    return Session(
+        settings=settings,
+        recipe=recipe,
+        policy=policy,
+        world=world,
+        workspace=workspace,
+        memory=memory,
+        store_root=store_root,
+    )
 
 
 def open_store(backend: str, root: str) -> "tuple[BlobStore, ActionCache]":
@@ -208,23 +218,3 @@ class _Past:
 
     def record(self, capsule_id: str, action: Digest) -> None:
         self.past.record(f"{capsule_id}\0{self.scope}", action)
-
-
-class _NoFlight:
-    def enter(self, key: str, waiting: "Callable[[int], None]") -> bool:
-        return False
-
-    def leave(self) -> None:
-        return
-
-
-def _flight(store_root: str) -> "_NoFlight | Flights":
-    if not store_root:
-        return _NoFlight()
-    from capsula.store.flight import Flights
-
-    return Flights(store_root)
-
-
-if TYPE_CHECKING:
-    from capsula.store.flight import Flights

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import venv
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,6 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-# What a /bin/sh may add of its own. It also resets IFS and OPTIND, and some (dash) drop every variable whose name
-# isn't an identifier: nothing that starts in sh can give those back.
-ADDED_BY_SH = {"PWD", "OLDPWD", "SHLVL", "_"}
 
 # Stands in for the wrapper: says how it was started.
 WRAPPER = """
@@ -25,7 +21,7 @@ import json, os, sys
 def main(argv0, argv):
     print(json.dumps({
         "argv0": argv0, "argv": argv, "executable": sys.executable, "environ": dict(os.environ),
-        "has_site": "site" in sys.modules, "isolated": sys.flags.isolated, "library": __file__,
+        "library": __file__,
         "path": sys.path,
     }))
     sys.exit(7)
@@ -41,20 +37,15 @@ def write_package(folder: Path) -> None:
     (folder / "capsula" / "cli" / "capsule.py").write_text(WRAPPER)
 
 
-def write_console_script(path: Path, python: Path) -> None:
-    """As installers generate them: the second form is for paths with spaces and long ones."""
-    simple = " " not in str(python) and len(str(python)) < 120
-    first = f"#!{python}\n" if simple else f"#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\n"
-    path.write_text(first + "import sys\nfrom capsula.cli.capsula import main\nsys.exit(main())\n")
-    path.chmod(0o755)
-
-
 def environment_at(home: Path, *, package: bool = True) -> Path:
     """A virtual environment with the launcher, its sibling and the stand-in; answers its bin directory."""
     venv.create(home, with_pip=False, symlinks=True)
     scripts = home / "bin"
-    shutil.copy(PROJECT / "scripts" / "capsule", scripts / "capsule")
-    write_console_script(scripts / "capsula", scripts / "python")
+    # As installers do it: the interpreter's path for the word python in the first line.
+    text = (PROJECT / "scripts" / "capsule").read_text()
+    assert text.startswith("#!python\n")
+    (scripts / "capsule").write_text(text.replace("#!python", f"#!{scripts}/python", 1))
+    (scripts / "capsule").chmod(0o755)
     if package:
         write_package(home / "lib" / PYTHON / "site-packages")
     return scripts
@@ -78,26 +69,16 @@ def told(*command: str | Path, **keywords: object) -> dict[str, object]:
     return said
 
 
-def test_the_environment_s_python_runs_without_site(scripts: Path) -> None:
+def test_the_environment_s_python_runs_it(scripts: Path) -> None:
     said = told(scripts / "capsule", "-i", "a b", "--", "make", "")
     assert said["argv"] == ["-i", "a b", "--", "make", ""]
     assert said["executable"] == str(scripts / "python")
-    assert not said["has_site"]
-    assert said["isolated"]
     assert said["library"] == str(scripts.parent / "lib" / PYTHON / "site-packages/capsula/cli/capsule.py")
 
 
-def test_the_standard_library_comes_before_other_packages(scripts: Path) -> None:
-    path = told(scripts / "capsule")["path"]
-    assert isinstance(path, list)
-    assert path[-1] == str(scripts.parent / "lib" / PYTHON / "site-packages")
-    assert path.index(sysconfig.get_paths()["stdlib"]) < len(path) - 1
-
-
-@pytest.mark.parametrize("name", ["with space", "quo'te", "dol$lar", "long" * 40, "ünï"])
-def test_the_environment_may_be_anywhere(tmp_path: Path, name: str) -> None:
-    scripts = environment_at(tmp_path / name)
-    assert told(scripts / "capsule")["executable"] == str(scripts / "python")
+def test_modules_beside_the_script_stand_in_for_nothing(scripts: Path) -> None:
+    (scripts / "json.py").write_text("raise SystemExit('the wrong json')")
+    assert str(scripts) not in told(scripts / "capsule")["path"]
 
 
 @pytest.mark.parametrize("name", ["capsule", "placebo", "my capsule"])
@@ -133,46 +114,23 @@ def test_it_is_found_by_a_relative_path_and_by_name(scripts: Path) -> None:
 
 
 def test_the_environment_variables_are_those_of_the_caller(scripts: Path) -> None:
+    """Python may add LC_CTYPE in the C locale; execute.spawn.child_environment takes that out for the command."""
     given = {
         "A": "1",
-        "dir": "d",
-        "python": "p",
-        "line": "l",
         "EMPTY": "",
-        "PYTHONPATH": "/nowhere",
+        "npm_config_//host/:_authToken": "t",
+        "INPUT_MY-VAR": "v",
+        "PWD": "/wrong",
+        "IFS": ",",
     }
-    for more in (
-        {},
-        {"LC_ALL": "C"},
-        {"LC_CTYPE": "C.UTF-8"},
-        {"LC_CTYPE": ""},
-        {"LC_CTYPE": "C"},
-        {"LANG": "C"},
-    ):
-        environ = told(scripts / "capsule", env=given | more)["environ"]
-        assert isinstance(environ, dict)
-        assert {name: environ[name] for name in environ if name not in ADDED_BY_SH} == given | more
+    environ = told(scripts / "capsule", env={**given, "LC_ALL": "C"})["environ"]
+    assert environ == {**given, "LC_ALL": "C"}
 
 
 def test_an_empty_environment_is_enough(scripts: Path) -> None:
     environ = told("/usr/bin/env", "-i", scripts / "capsule")["environ"]
     assert isinstance(environ, dict)
-    assert set(environ) <= ADDED_BY_SH
-
-
-def test_python_s_variables_do_not_reach_the_wrapper(scripts: Path, tmp_path: Path) -> None:
-    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
-    told(scripts / "capsule", env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere"})
-
-
-def test_without_the_sibling_the_python_beside_it_runs(scripts: Path) -> None:
-    (scripts / "capsula").unlink()
-    assert told(scripts / "capsule")["executable"] == str(scripts / "python3")
-
-
-def test_a_sibling_that_names_a_python_that_is_gone_does_no_harm(scripts: Path) -> None:
-    write_console_script(scripts / "capsula", Path("/nowhere/python"))
-    assert told(scripts / "capsule")["executable"] == str(scripts / "python3")
+    assert set(environ) <= {"LC_CTYPE"}
 
 
 def test_an_editable_installation_is_found(tmp_path: Path) -> None:
@@ -183,9 +141,6 @@ def test_an_editable_installation_is_found(tmp_path: Path) -> None:
     assert said["argv0"] == str(scripts / "capsule")
     assert said["argv"] == ["-i", "x"]
     assert said["library"] == str(tmp_path / "source/capsula/cli/capsule.py")
-    environ = said["environ"]
-    assert isinstance(environ, dict)
-    assert set(environ) - ADDED_BY_SH == {"A"}
 
 
 def test_what_an_uninstallation_left_behind_does_not_hide_the_package(tmp_path: Path) -> None:
@@ -206,14 +161,10 @@ def breakage(what: str, scripts: Path) -> dict[str, str]:
         (library / "cli" / "capsule.py").write_text("def main(:\n")
     elif what == "raises":
         (library / "__init__.py").write_text("1 / 0\n")
-    elif what == "no python":
-        for python in scripts.glob("python*"):
-            python.unlink()
-        return {"PATH": str(scripts.parent / "tools")}
     return dict(os.environ)
 
 
-@pytest.mark.parametrize("what", ["no package", "syntax error", "raises", "no python"])
+@pytest.mark.parametrize("what", ["no package", "syntax error", "raises"])
 def test_whatever_is_broken_the_command_runs_once_as_if_alone(scripts: Path, what: str) -> None:
     tools = scripts.parent / "tools"
     tools.mkdir()
@@ -268,10 +219,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
-@pytest.mark.parametrize("home", ["plain", "with space"])
-def test_an_installation_by_pip_works(wheels: dict[str, Path], tmp_path: Path, kind: str, home: str) -> None:
-    venv.create(tmp_path / home, with_pip=False, symlinks=True)
-    scripts = tmp_path / home / "bin"
+def test_an_installation_by_pip_works(wheels: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    scripts = tmp_path / "venv" / "bin"
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", scripts / "python")
     done = run(*pip, "install", "--no-index", "--no-deps", wheels[kind])
     assert done.returncode == 0, done.stderr
@@ -282,3 +232,5 @@ def test_an_installation_by_pip_works(wheels: dict[str, Path], tmp_path: Path, k
         link = tmp_path / name
         link.symlink_to(scripts / name)
         assert run(link, "--version").stdout == said.stdout
+    module = run(scripts / "python", "-m", "capsula", "--version")
+    assert module.stdout.startswith("capsule ")

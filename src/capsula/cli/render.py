@@ -57,7 +57,7 @@ def sheet_for(stream: TextIO, environ: Mapping[str, str]) -> Sheet:
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell | str]], sheet: Sheet) -> Iterator[str]:
     """The lines, each indented by two; without a title line if no column has one."""
-    cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+    cells = [[_shown(cell, sheet) for cell in row] for row in rows]
     widths = _widths(columns, cells, sheet)
     if any(column.title for column in columns):
         yield _line(columns, [Cell(column.title, DIM) for column in columns], widths, sheet)
@@ -66,11 +66,9 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell | str]], sheet
 
 
 def meter(share: float, sheet: Sheet, length: int = 20) -> str:
-    """A bar that is filled to this share; what is more than nothing and less than all looks so."""
+    """A bar that is filled to this share; only all looks full."""
     full, empty = ("█", "░") if sheet.unicode else ("#", ".")
-    filled = round(min(max(share, 0.0), 1.0) * length)
-    if 0 < share < 1:
-        filled = min(max(filled, 1), length - 1)
+    filled = length if share >= 1 else min(round(share * length), length - 1)
     return full * filled + sheet.paint(empty * (length - filled), DIM)
 
 
@@ -123,10 +121,9 @@ class Progress:
 
 def percent(share: float) -> str:
     """100 % and 0 % are said only of what is exactly that."""
-    rounded = round(share * 100)
-    if 0 < share < 1:
-        rounded = min(max(rounded, 1), 99)
-    return f"{rounded} %"
+    if 0 < share < 0.01:
+        return "<1 %"
+    return ">99 %" if 0.99 < share < 1 else f"{round(share * 100)} %"
 
 
 def counted(count: int, noun: str) -> str:
@@ -166,6 +163,12 @@ def _block(level: int, sheet: Sheet) -> str:
     if sheet.unicode:
         return _EIGHTHS[min(max(level, 0), 8)]
     return " " if level <= 0 else "#" if level > 3 else "_"
+
+
+def _shown(cell: Cell | str, sheet: Sheet) -> Cell:
+    """What the encoding can't hold is escaped here, before its width counts."""
+    cell = cell if isinstance(cell, Cell) else Cell(cell)
+    return cell if sheet.unicode else Cell(cell.text.encode("ascii", "backslashreplace").decode(), cell.style)
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], sheet: Sheet) -> list[int]:

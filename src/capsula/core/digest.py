@@ -17,7 +17,7 @@ class Digest:
 
     __slots__ = ("hash", "size_bytes")
 
-    def __init__(self, hash: str = "", size_bytes: int = 0) -> None:
+    def __init__(self, hash: str = "", size_bytes: int = 0) -> None:  # noqa: A002 - the API's own name
         self.hash = hash
         self.size_bytes = size_bytes
 

@@ -14,7 +14,7 @@ from capsula.errors import WireError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import ClassVar, TypeVar
+    from typing import TypeVar
 
     M = TypeVar("M", bound="Message | Digest")
     Row = tuple[int, str, int] | tuple[int, str, int, type["Message"] | type[Digest]]
@@ -34,7 +34,7 @@ class Message:
     """A value with a table; what a message inherits is equality and repr by that table."""
 
     __slots__ = ()
-    FIELDS: "ClassVar[tuple[Row, ...]]" = ()
+    FIELDS: "tuple[Row, ...]" = ()
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

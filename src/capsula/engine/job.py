@@ -7,11 +7,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capsula.core.action import Keyed
     from capsula.core.compare import Difference
     from capsula.core.context import Context
     from capsula.core.digest import Digest
     from capsula.core.node import Node
     from capsula.core.reapi import ActionResult
+    from capsula.core.recipe import Recipe
     from capsula.ports import (
         ActionCache,
         BlobStore,
@@ -174,3 +176,17 @@ class Entry:
         self.result = result
         self.nodes = nodes
         self.origin = origin
+
+
+class Attempt:
+    """One run under way: what was asked, the world, the report so far, and once known, the action and its entry."""
+
+    __slots__ = ("entry", "keyed", "policy", "recipe", "report", "world")
+
+    def __init__(self, recipe: "Recipe", policy: Policy, world: World) -> None:
+        self.recipe = recipe
+        self.policy = policy
+        self.world = world
+        self.report = Report()
+        self.keyed: Keyed | None = None
+        self.entry: Entry | None = None

@@ -7,13 +7,12 @@ from capsula.core.names import printable
 from capsula.core.node import FILE
 from capsula.core.reapi import ActionResult, Any, ExecutedActionMetadata, Timestamp
 from capsula.core.result import to_result
-from capsula.engine.job import Entry, Policy, Report, World
+from capsula.engine.job import Attempt, Policy, Report, World
 from capsula.errors import CapsulaError, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsula.core.action import Keyed
-    from capsula.core.recipe import Recipe
     from capsula.ports import Captured, Outcome, Outputs
 
 # A log up to this size stands in the entry itself.
@@ -22,27 +21,20 @@ INLINE = 2048
 LOOK_BACK = 8
 
 
-def keep(
-    recipe: "Recipe",
-    policy: Policy,
-    world: World,
-    report: Report,
-    keyed: "Keyed",
-    entry: "Entry | None",
-    outcome: "Outcome",
-) -> None:
+def keep(attempt: Attempt, keyed: "Keyed", outcome: "Outcome") -> None:
     """After the run: explain, compare, check that nothing moved, and store blobs before the entry."""
-    if entry is None and not policy.explain:
-        explain(recipe, world, report, keyed)
+    recipe, policy, world, report = attempt.recipe, attempt.policy, attempt.world, attempt.report
+    if attempt.entry is None and not policy.explain:
+        explain(attempt, keyed)
     for content in keyed.blobs.values():
         world.blobs.put(content)
     world.past.record(recipe.capsule_id, keyed.digest)
     outputs = world.tree.outputs()
     report.nodes = {world.tree.named(path): node for path, node in outputs.nodes.items()}
-    if (policy.placebo or policy.sampled) and entry is not None:
+    if (policy.placebo or policy.sampled) and attempt.entry is not None:
         from capsula.engine.placebo import compare_with
 
-        compare_with(world, report, entry, outcome)
+        compare_with(world, report, attempt.entry, outcome)
     report.not_stored = _reason_not_to_store(policy, world, outputs, outcome)
     if report.not_stored:
         return
@@ -69,8 +61,9 @@ def keep(
     report.stored, report.origin = True, report.origin or origin
 
 
-def explain(recipe: "Recipe", world: World, report: Report, keyed: "Keyed") -> None:
+def explain(attempt: Attempt, keyed: "Keyed") -> None:
     """Why there is no result for this action: what differs from the nearest earlier action of the same capsule."""
+    recipe, world, report = attempt.recipe, attempt.world, attempt.report
 
     def read(digest: Digest) -> bytes:
         content = keyed.blobs.get(digest.hash)

@@ -10,7 +10,7 @@ from capsula.core.action import key
 from capsula.core.capsule import TYPE_URL, Origin, origin_from
 from capsula.core.names import printable
 from capsula.core.result import from_result
-from capsula.engine.job import BIG_LOG, HIT, MISS, UNCACHED, Entry, Policy, Report, World
+from capsula.engine.job import BIG_LOG, HIT, MISS, UNCACHED, Attempt, Entry, Policy, Report, World
 from capsula.errors import BlobCorrupt, BlobMissing, CapsulaError, EntryCorrupt
 
 TYPE_CHECKING = False
@@ -23,23 +23,20 @@ if TYPE_CHECKING:
 
 def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
     """Do what `capsule` does, from the digest of the inputs to the stored result."""
-    report = Report()
-    keyed, entry = None, None
+    attempt = Attempt(recipe, policy, world)
+    report = attempt.report
     try:
-        keyed = _key(recipe, world, report)
-        entry = _look_up(world, report, keyed)
-        if _settled(policy, world, report, entry):
+        attempt.keyed = _key(attempt)
+        if _settled(attempt, _look_up(attempt, attempt.keyed)):
             return report
-        if not policy.dry_run and report.outcome != UNCACHED:
-            entry = _wait_for_others(policy, world, report, keyed, entry)
-            if _settled(policy, world, report, entry):
+        if not policy.dry_run:
+            _wait_for_others(attempt, attempt.keyed)
+            # Also when nobody was waited for: the one who held the lock may have left between our look and our turn.
+            if attempt.entry is None and _settled(attempt, _look_up(attempt, attempt.keyed)):
+                world.flight.leave()
                 return report
-        if entry is None and (policy.explain or policy.dry_run):
-            from capsula.engine.keep import explain
-
-            explain(recipe, world, report, keyed)
-            if not policy.dry_run:
-                world.say(f"miss: {report.why}")
+        if attempt.entry is None and (policy.explain or policy.dry_run):
+            _explain(attempt, attempt.keyed)
     except CapsulaError as error:
         report.outcome, report.problem = UNCACHED, error
     except Exception as error:  # rule 8: a bug of ours is no reason not to run the command
@@ -49,24 +46,18 @@ def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
     if policy.dry_run or (policy.strict and report.problem is not None):
         world.flight.leave()
         return report
-    return _run_and_keep(recipe, policy, world, report, keyed, entry)
+    return _run_and_keep(attempt)
 
 
-def _run_and_keep(
-    recipe: "Recipe",
-    policy: Policy,
-    world: World,
-    report: Report,
-    keyed: "Keyed | None",
-    entry: "Entry | None",
-) -> Report:
+def _run_and_keep(attempt: Attempt) -> Report:
+    report, world = attempt.report, attempt.world
     outcome = world.execute(report.inputs_hash)
     report.exit_code, report.started, report.seconds = outcome.exit_code, outcome.started, outcome.seconds
     try:
-        if policy.keep and keyed is not None and report.outcome != UNCACHED:
+        if attempt.policy.keep and attempt.keyed is not None and report.outcome != UNCACHED:
             from capsula.engine.keep import keep
 
-            keep(recipe, policy, world, report, keyed, entry, outcome)
+            keep(attempt, attempt.keyed, outcome)
     except CapsulaError as error:
         report.not_stored = error.what
         report.problem = error
@@ -78,6 +69,15 @@ def _run_and_keep(
     return report
 
 
+def _explain(attempt: Attempt, keyed: "Keyed") -> None:
+    from capsula.engine.keep import explain
+
+    explain(attempt, keyed)
+    if not attempt.policy.dry_run:
+        # Before the run: on a long one, the user wants to know now.
+        attempt.world.say(f"miss: {attempt.report.why}")
+
+
 def _bug(error: Exception) -> CapsulaError:
     return CapsulaError(
         f"an error inside capsula: {type(error).__name__}: {error}",
@@ -85,7 +85,8 @@ def _bug(error: Exception) -> CapsulaError:
     )
 
 
-def _key(recipe: "Recipe", world: World, report: Report) -> "Keyed":
+def _key(attempt: Attempt) -> "Keyed":
+    recipe, world, report = attempt.recipe, attempt.world, attempt.report
     inputs = world.tree.inputs()
     report.inputs = inputs
     keyed = key(recipe, world.context(inputs))
@@ -100,8 +101,9 @@ def _key(recipe: "Recipe", world: World, report: Report) -> "Keyed":
     return keyed
 
 
-def _look_up(world: World, report: Report, keyed: "Keyed") -> "Entry | None":
+def _look_up(attempt: Attempt, keyed: "Keyed") -> "Entry | None":
     """The stored entry, if there is one; a bad one is said, set aside by the store, and healed by this run."""
+    world, report = attempt.world, attempt.report
     try:
         result = world.cache.lookup(keyed.digest)
         if result is None:
@@ -123,8 +125,10 @@ def _open(result: "ActionResult", world: World) -> Entry:
     return Entry(result, from_result(result, world.blobs.read), origin)
 
 
-def _settled(policy: Policy, world: World, report: Report, entry: "Entry | None") -> bool:
+def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
     """Whether the entry answers the run, and if so, with the outputs in place and the logs replayed."""
+    policy, world, report = attempt.policy, attempt.world, attempt.report
+    attempt.entry = entry
     if entry is None:
         return False
     report.origin = entry.origin
@@ -145,6 +149,7 @@ def _settled(policy: Policy, world: World, report: Report, entry: "Entry | None"
     except (BlobMissing, BlobCorrupt, EntryCorrupt) as error:
         report.why = f"the stored result can't be restored: {error.what}"
         world.say(report.why)
+        attempt.entry = None
         return False
     report.outcome, report.why = HIT, "nothing that it depends on has changed"
     report.exit_code, report.nodes = entry.result.exit_code, entry.nodes
@@ -176,15 +181,10 @@ def _log(world: World, raw: bytes, digest: "Digest | None") -> "bytes | str":
     return world.blobs.read(digest) if digest.size_bytes <= BIG_LOG else world.spool(digest)
 
 
-def _wait_for_others(
-    policy: Policy, world: World, report: Report, keyed: "Keyed", entry: "Entry | None"
-) -> "Entry | None":
-    """Single flight: if another process is running this very action, wait for it and look again."""
+def _wait_for_others(attempt: Attempt, keyed: "Keyed") -> None:
+    """Single flight: if another process is running this very action, wait until it is done."""
 
     def waiting(pid: int) -> None:
-        world.say(f"waiting for process {pid}, which is running the same action")
+        attempt.world.say(f"waiting for process {pid}, which is running the same action")
 
-    report.waited = world.flight.enter(keyed.digest.hash, waiting)
-    if report.waited and not policy.placebo:
-        return _look_up(world, report, keyed)
-    return entry
+    attempt.report.waited = attempt.world.flight.enter(keyed.digest.hash, waiting)

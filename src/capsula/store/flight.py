@@ -16,7 +16,7 @@ class Flights:
     The files stay where they are (unlinking one would let two processes hold "the same" lock on different
     files); a sweep
     removes old ones. Where no lock can be had (a read-only store, a file system without locks) nobody waits:
-    two runs at once are a waste, not a wrong result.
+    two runs at once are a waste, not a wrong result. A root of "" is no store at all.
     """
 
     __slots__ = ("_fd", "_root")
@@ -26,6 +26,8 @@ class Flights:
         self._fd = -1
 
     def enter(self, key: str, waiting: "Callable[[int], None]") -> bool:
+        if not self._root:
+            return False
         try:
             self._fd = self._open(f"{self._root}/locks/{key}")
         except OSError:

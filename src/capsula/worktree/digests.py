@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     # What is kept of a folder between runs: listing (without looks that are too fresh to trust), names taken,
     # hash by name, and the bytes of its files and links in a Directory message.
-    Kept = tuple[dict[str, Look], frozenset[str] | None, dict[str, str], bytes, bytes]
+    Kept = tuple[dict[str, Look], set[str] | None, dict[str, str], bytes, bytes]
     Job = tuple[dict[str, str], str, str, Look]
 
 CHUNK = 1 << 18

@@ -13,6 +13,7 @@ contents, not a marker, so it sees exactly that and repairs it, and removes stag
 
 import os
 import posix
+from itertools import count
 
 from capsula.core.names import printable
 from capsula.core.node import DIRECTORY, FILE, LINK, Node
@@ -284,17 +285,15 @@ class _Restore:
         self.taken_back.append(lambda: posix.chmod(path, before))
 
 
-_counter = 0
+_counter = count()
 
 
 def _new_stage(parent: str) -> str:
     """A staging directory in `parent`; those that dead processes left there are removed first."""
-    global _counter
     for name in posix.listdir(parent):
         if name.startswith(STAGE) and _is_dead(name[len(STAGE) :].partition("-")[0]):
             remove_tree(parent.rstrip("/") + "/" + name)
-    _counter += 1
-    path = f"{parent.rstrip('/')}/{STAGE}{posix.getpid()}-{_counter}"
+    path = f"{parent.rstrip('/')}/{STAGE}{posix.getpid()}-{next(_counter)}"
     posix.mkdir(path, 0o700)
     return path
 

@@ -32,7 +32,7 @@ class Folder:
         self.names: tuple[str, ...] | None = None
         self.skipped: frozenset[str] = frozenset()
         self.listing: Listing = {}
-        self.taken: frozenset[str] | None = None
+        self.taken: set[str] | None = None
 
     def entries(self) -> "list[tuple[str, Look]]":
         """The declared files and links of this folder (not its directories) with their looks."""
@@ -155,20 +155,19 @@ def _take_all(
 def _look_for(found: Survey, folder: Folder, full: str, state: "State") -> "list[tuple[str, State, bool]]":
     folder.names = state.literals
     folder.listing = list_names(full, folder.names or ())
-    taken: list[str] = []
+    folder.taken = set()
     children = []
     for name, seen in folder.listing.items():
         child = state.step(name)
         if child is not None:
-            children += _sort_in(found, folder, full, name, seen, child, taken)
-    folder.taken = frozenset(taken)
+            children += _sort_in(found, folder, name, seen, child)
     return children
 
 
 def _filter(
     found: Survey, folder: Folder, full: str, state: "State", secret: tuple[str, ...]
 ) -> "list[tuple[str, State, bool]]":
-    taken: list[str] = []
+    folder.taken = set()
     skipped: list[str] = [*secret]
     children: list[tuple[str, State, bool]] = []
     with posix.scandir(full) as entries:
@@ -185,17 +184,16 @@ def _filter(
                 s = entry.stat(follow_symlinks=False)
                 seen = (s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode)
             folder.listing[name] = seen
-            children += _sort_in(found, folder, full, name, seen, child, taken)
+            children += _sort_in(found, folder, name, seen, child)
     folder.skipped = frozenset(skipped)
-    folder.taken = frozenset(taken)
     return children
 
 
 def _sort_in(
-    found: Survey, folder: Folder, full: str, name: str, seen: "Look", child: "State", taken: list[str]
+    found: Survey, folder: Folder, name: str, seen: "Look", child: "State"
 ) -> "list[tuple[str, State, bool]]":
     """What one name is to the patterns: a declared entry, a directory to walk, a link on the way, or nothing."""
-    path = join(folder.path, name)
+    path, taken = join(folder.path, name), folder.taken
     if not seen:
         found.matched |= child.directory
         if child.directory or child.literals != ():
@@ -205,14 +203,14 @@ def _sort_in(
         )
         return []
     is_link = S_ISLNK(seen[4])
-    if child.matched:
-        taken.append(name)
+    if child.matched and taken is not None:
+        taken.add(name)
         found.matched |= child.matched
         if is_link:
-            _follow(found, path, full + "/" + name)
+            _follow(found, path, found.full(path))
     elif is_link and child.literals != () and _is_spelled(found.area, path):
         # `node_modules/pkg/lib/**` with pkg a link: the user wrote the way through the link, so it is gone.
-        found.followed[path] = look(full + "/" + name)
+        found.followed[path] = look(found.full(path))
         return [(path, child, child.directory != 0)] if found.followed[path] == () else []
     return []
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 from capsula.config import toml, words
 from capsula.config.options import BY_NAME, VARIABLE, Option, read_words
+from capsula.config.places import find_root, find_store
 from capsula.config.settings import HOME_FILE, LOCAL_FILES, choose_section, split_section
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
-from capsula.plugins import find_root, find_store
 from capsula.store.layout import BLOBS, ENTRIES, JOURNAL, SIZE, refusal
 
 Given = tuple[Option, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Target:
     """`root` is the store's directory, `limit` its size in bytes (0: none)."""
 
     root: str
@@ -46,7 +46,7 @@ class Place:
         return True
 
 
-def find_place(given: str | None, cwd: str, environ: Mapping[bytes, bytes]) -> Place:
+def find_target(given: str | None, cwd: str, environ: Mapping[bytes, bytes]) -> Target:
     """Raises UsageError or ConfigError for settings that are wrong, NotAvailable where there is no home."""
     store, limit = given, BY_NAME["store_size"].default
     for option, value in _settings(cwd, environ):
@@ -55,7 +55,7 @@ def find_place(given: str | None, cwd: str, environ: Mapping[bytes, bytes]) -> P
         elif option.name == "store_size":
             limit = value
     assert isinstance(limit, int)
-    return Place(find_store(store, cwd, dict(environ)), limit)
+    return Target(find_store(store, cwd, dict(environ)), limit)
 
 
 def _settings(cwd: str, environ: Mapping[bytes, bytes]) -> list[Given]:
