@@ -62,6 +62,8 @@ def compose(
     blobs, cache = open_store(settings.backend, store_root)
     memory = Memory(memory_path(store_root, recipe) if keep else "")
     workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe))
+    if keep:
+        workspace.stage_places = (f"{store_root}/tmp", cwd)
     sampled = settings.verify_hits > 0 and int.from_bytes(os.urandom(4)) < settings.verify_hits * 2**32
     policy = engine.Policy(
         placebo=settings.placebo,

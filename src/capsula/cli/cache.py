@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from capsula.cli.history import BEGIN, Course, Invocation, Tally, by_capsule, invocations, over_time, tally
+from capsula.cli.history import BEGIN, Invocation, Tally, by_capsule, invocations, over_time, tally
 from capsula.cli.narrate import duration, size
 from capsula.cli.render import (
     BOLD,
@@ -39,9 +39,8 @@ def show_stats(target: Target, sheet: Sheet, *, as_json: bool) -> int:
     there = target.exists()
     stats = upkeep.stats(target.root)
     found = list(invocations(target.root)) if there else []
-    course = over_time(found, time.time())
     if as_json:
-        print(json.dumps(_as_json(target, stats, found, course), indent=2))
+        print(json.dumps(_as_json(target, stats, found), indent=2))
         return 0
     for line in _store_lines(target, stats, sheet):
         print(line)
@@ -51,6 +50,7 @@ def show_stats(target: Target, sheet: Sheet, *, as_json: bool) -> int:
         return 0
     for line in _run_lines(found, sheet):
         print(line)
+    course = over_time(found, time.time())
     if course is not None:
         print("\n" + sheet.paint(f"Hit rate by {course.step}", BOLD))
         for line in plot(course.shares, course.first, course.last, sheet):
@@ -206,7 +206,7 @@ def empty_trash(target: Target, *, sure: bool) -> int:
 
 
 def _store_lines(target: Target, stats: upkeep.Stats, sheet: Sheet) -> Iterator[str]:
-    yield sheet.paint("Store", BOLD) + f"  {target.shown}"
+    yield sheet.paint("Store", BOLD) + f"  {target.shown}" + ("" if target.exists() else " (not there yet)")
     limit = "without a limit"
     if target.limit:
         share = stats.bytes / target.limit
@@ -270,9 +270,7 @@ def _rate(share: float | None) -> str:
     return "-" if share is None else percent(share)
 
 
-def _as_json(
-    target: Target, stats: upkeep.Stats, found: list[Invocation], course: Course | None
-) -> dict[str, object]:
+def _as_json(target: Target, stats: upkeep.Stats, found: list[Invocation]) -> dict[str, object]:
     return {
         "store": target.root,
         "limit": target.limit,
@@ -282,7 +280,6 @@ def _as_json(
             "since": min((one.time for one in found), default=None),
             **_tally_as_json(tally(found)),
             "capsules": [{"id": name, **_tally_as_json(one)} for name, one in by_capsule(found)],
-            "hit_rate_over_time": asdict(course) if course is not None else None,
         },
     }
 

@@ -79,11 +79,11 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(
             **keywords,
             allow_abbrev=False,
-            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28),
+            formatter_class=_Layout,
         )
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"{self.prog} --help")
+        raise UsageError(message.removeprefix("argument "), hint=f"{self.prog} --help")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
@@ -99,14 +99,22 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{what} {printable(str(value))}", hint=hint)
 
 
+class _Layout(argparse.RawDescriptionHelpFormatter):
+    """Without the line that names the group of verbs, whose title has done so."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        return text.partition("\n")[2] if action.nargs == argparse.PARSER else text
+
+
 def _parser() -> _Parser:
     parser = _Parser(prog="capsula", description=ABOUT)
     parser.add_argument("--version", action="version", version=f"capsula {__version__}")
     parser.set_defaults(store=None)
     _add_store(parser)
-    nouns = parser.add_subparsers(title="commands", metavar="")
+    nouns = parser.add_subparsers(title="commands", metavar="COMMAND")
     caches = _add(nouns, "cache", "the store: stats, gc, verify, clear, trash")
-    _add_cache_verbs(caches.add_subparsers(title="verbs", metavar=""))
+    _add_cache_verbs(caches.add_subparsers(title="verbs", metavar="VERB"))
     _add_history(_add(nouns, "history", "what ran, what it cost or saved, and why"))
     return parser
 
@@ -120,11 +128,12 @@ def _add_cache_verbs(verbs: argparse._SubParsersAction[_Parser]) -> None:
         verbs,
         "gc",
         "make room now: what was used longest ago goes first",
-        "Removes what no result needs; and if the store is above its limit, the results that were used\n"
-        "longest ago, until it is down to 80 % of it. This also happens by itself, in the background.",
+        "Removes what no result needs and, if the store is above its limit, the results\n"
+        "that were used longest ago, until it is down to 80 % of the limit. This also\n"
+        "happens by itself, in the background. What was stored in the last hour stays.",
     )
     collect.add_argument(
-        "--max-size", type=_reader(size), metavar="SIZE", help="limit, instead of --store_size"
+        "--max-size", type=_reader(size), metavar="SIZE", help="this limit, instead of store_size"
     )
     collect.set_defaults(verb=lambda o, target, _: cache.collect(target, max_size=o.max_size))
 
@@ -148,8 +157,9 @@ def _add_cache_verbs(verbs: argparse._SubParsersAction[_Parser]) -> None:
             verbs,
             "trash",
             "files that had to make way for restored outputs",
-            "A file in the place of a declared output that no run of the capsule has made is moved here before\n"
-            "outputs are restored. It is kept for a week, up to 1 GiB in all. Without a verb: list.",
+            "What was found in the place of an output and was made by no run of the capsule\n"
+            "is moved here before outputs are restored. It is kept for a week, up to 1 GiB\n"
+            "in all. Without a verb, this lists what there is.",
         )
     )
 
@@ -158,7 +168,7 @@ def _add_trash(trash: _Parser) -> None:
     trash.set_defaults(
         verb=lambda o, target, sheet: cache.list_trash(target, sheet, as_json=getattr(o, "json", False))
     )
-    verbs = trash.add_subparsers(title="verbs", metavar="")
+    verbs = trash.add_subparsers(title="verbs", metavar="VERB")
     listing = _add(verbs, "list", "what there is, oldest first")
     listing.add_argument("--json", action="store_true", help="as JSON, one object a line")
     restore = _add(verbs, "restore", "put one back; nothing is overwritten")

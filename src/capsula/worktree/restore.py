@@ -11,9 +11,11 @@ A process killed half-way leaves some outputs old and some new, and a staging di
 contents, not a marker, so it sees exactly that and repairs it, and removes staging directories of dead processes.
 """
 
+import errno
 import os
 import posix
 from itertools import count
+from stat import S_ISGID
 
 from capsula.core.names import printable
 from capsula.core.node import DIRECTORY, FILE, LINK, Node
@@ -86,23 +88,43 @@ class Restored:
 
 
 def restore(
-    steps: Plan, store: "BlobStore", directory: str, bury: "Callable[[str], Callable[[], None]]"
+    steps: Plan,
+    store: "BlobStore",
+    places: tuple[str, ...],
+    bury: "Callable[[str], Callable[[], None]]",
 ) -> Restored:
     """Carry out the plan. `bury(path)` moves a file to the trash and answers how to take it back.
 
+    `places` are directories to stage in, best first, as far as they are on the same file system as what is made.
     Raises OutputError or StoreError with the work tree as it was before.
     """
-    work = _Restore(steps, store, directory, bury)
+    try:
+        return _carry_out(steps, store, places, bury)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            # One device, and yet not one file system: a bind mount, or another project's quota. Stage beside it then.
+            try:
+                return _carry_out(steps, store, (), bury)
+            except OSError as again:
+                error = again
+        raise OutputError(
+            f"can't restore {printable(os.fsdecode(error.filename or places[-1]))}: {error.strerror}",
+            hint="the command runs instead; check the permissions and the space of the output directory",
+        ) from error
+
+
+def _carry_out(
+    steps: Plan,
+    store: "BlobStore",
+    places: tuple[str, ...],
+    bury: "Callable[[str], Callable[[], None]]",
+) -> Restored:
+    work = _Restore(steps, store, places, bury)
     try:
         work.stage()
         work.apply()
-    except BaseException as error:
+    except BaseException:
         work.undo()
-        if isinstance(error, OSError):
-            raise OutputError(
-                f"can't restore {printable(os.fsdecode(error.filename or directory))}: {error.strerror}",
-                hint="the command runs instead; check the permissions and the space of the output directory",
-            ) from error
         raise
     finally:
         work.clean()
@@ -111,11 +133,15 @@ def restore(
 
 class _Restore:
     def __init__(
-        self, steps: Plan, store: "BlobStore", directory: str, bury: "Callable[[str], Callable[[], None]]"
+        self,
+        steps: Plan,
+        store: "BlobStore",
+        places: tuple[str, ...],
+        bury: "Callable[[str], Callable[[], None]]",
     ) -> None:
         self.steps = steps
         self.store = store
-        self.directory = directory
+        self.places = places
         self.bury = bury
         self.restored = Restored()
         self.stages: dict[int, str] = {}
@@ -208,22 +234,24 @@ class _Restore:
         return known
 
     def _stage_for(self, parent: str) -> str:
-        device = posix.stat(parent).st_dev
-        stage = self.stages.get(device)
+        look = posix.stat(parent)
+        stage = self.stages.get(look.st_dev)
         if stage is None:
-            for place in (self.directory, parent):
-                try:
-                    if posix.stat(place).st_dev != device:
-                        continue
-                    stage = _new_stage(place)
-                    break
-                except OSError:
-                    if place == parent:
-                        raise
-            if stage is None:
-                stage = _new_stage(parent)
-            self.stages[device] = stage
+            stage = self._open_stage(parent, look)
+            self.stages[look.st_dev] = stage
         return stage
+
+    def _open_stage(self, parent: str, look: posix.stat_result) -> str:
+        # What is made in a directory with the set-group-ID bit or a default ACL takes over its group or its rights:
+        # then only what is staged right there becomes what the command itself would have made.
+        if not look.st_mode & S_ISGID and not _has_default_rights(parent):
+            for place in self.places:
+                try:
+                    if posix.stat(place).st_dev == look.st_dev:
+                        return _new_stage(place)
+                except OSError:
+                    continue
+        return _new_stage(parent)
 
     def _make_directories(self, path: str) -> None:
         try:
@@ -296,6 +324,14 @@ def _new_stage(parent: str) -> str:
     path = f"{parent.rstrip('/')}/{STAGE}{posix.getpid()}-{next(_counter)}"
     posix.mkdir(path, 0o700)
     return path
+
+
+def _has_default_rights(directory: str) -> bool:
+    try:
+        posix.getxattr(directory, "system.posix_acl_default")
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def _is_dead(pid: str) -> bool:

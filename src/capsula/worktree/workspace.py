@@ -123,6 +123,8 @@ class Workspace:
         # they changed.
         self.found: Inputs | None = None
         self.seen: Outputs | None = None
+        # Directories to prepare outputs in; the store's own is first, so that a kill leaves nothing in the user's.
+        self.stage_places: tuple[str, ...] = (recipe.cwd,)
         # What a restore must never remove, where it is known without having looked for the inputs.
         self.spared: set[str] | None = None
 
@@ -185,7 +187,7 @@ class Workspace:
         steps.base = self.recipe.base
         steps.through = {join(self.recipe.base, path) for path in found.surveys[0].followed}
         self.seen = None
-        restored = restore(steps, store, self.recipe.cwd, bury)
+        restored = restore(steps, store, self.stage_places, bury)
         self.remember_restored(nodes)
         return restored
 
