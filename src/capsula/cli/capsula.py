@@ -55,7 +55,7 @@ def main() -> int:
 
 def run(argv: Sequence[str]) -> int:
     words = [_one_spelling(word) for word in argv]
-    if "--" in words and (words[0].startswith("-") or nearest(words[0], ("cache", "history")) != words[0]):
+    if "--" in words and not {"cache", "history"} & set(words[: words.index("--")]):
         raise UsageError(
             "capsula runs no command", hint="that is what capsule does: capsule [options] -- command …"
         )

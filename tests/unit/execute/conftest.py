@@ -107,6 +107,29 @@ def python(code: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", "-c", code)
 
 
+# For commands that get signals: `events(…)` gives each signal as its number, each byte of stdin as bytes, and b"" at its
+# end. (A handler that Python runs later, beside a read that already waits, would lose the race now and then.)
+EVENTS = """
+import os, select, signal
+def events(*names):
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    signal.set_wakeup_fd(theirs)
+    for name in names:
+        signal.signal(getattr(signal, name), lambda *_: None)
+    os.write(1, b"ready\\n")
+    while True:
+        for fd in select.select([0, ours], [], [])[0]:
+            got = os.read(fd, 1 if fd == 0 else 100)
+            yield from got if fd else [got]
+"""
+
+
+def waiting(code: str) -> tuple[str, ...]:
+    """A command: Python code that uses `events`."""
+    return python(EVENTS + code)
+
+
 def state_of(pid: int) -> str:
     """R, S, T, Z … or "" when there is no such process."""
     try:
@@ -139,6 +162,7 @@ def tools() -> SimpleNamespace:
     return SimpleNamespace(
         eventually=eventually,
         python=python,
+        waiting=waiting,
         state_of=state_of,
         children_of=children_of,
         holders_of=holders_of,

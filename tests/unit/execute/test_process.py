@@ -152,23 +152,20 @@ def test_a_parent_that_ignores_the_end_of_children_does_not_hide_the_exit_code(r
 
 # ---------------------------------------------------------------- signals
 
-# Counts the signals it gets, says so, and ends with their number when told to.
+# Says which signals it gets, and ends with their number when told to.
 COUNTER = """
-import os, signal, sys
-got = []
-def note(number, _):
-    got.append(number)
-    os.write(1, b"got %d\\n" % number)
-for name in {names!r}:
-    signal.signal(getattr(signal, name), note)
-os.write(1, b"ready\\n")
-os.read(0, 1)
-sys.exit(len(got))
+got = 0
+for event in events(*{names!r}):
+    if event in (b"", b"q"):
+        os._exit(got)
+    if isinstance(event, int):
+        got += 1
+        os.write(1, b"got %d\\n" % event)
 """
 
 
 def counter(tools, *names):
-    return (sys.executable, "-I", "-S", "-c", COUNTER.format(names=names))
+    return tools.waiting(COUNTER.format(names=names))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +178,7 @@ def test_a_signal_to_us_reaches_the_child_once_each_time(runner, tools, name, br
     for _ in range(3):
         process.send_signal(getattr(signal, name))
         assert process.stdout.readline() == b"got %d\n" % getattr(signal, name)
-    process.stdin.write(b"\n")
+    process.stdin.write(b"q")
     out, _ = process.communicate()
     assert (out, process.returncode) == (b"", 3)
 
@@ -197,22 +194,20 @@ def test_a_signal_that_ends_the_child_ends_us_after_it(runner, tools):
 
 def test_we_wait_for_a_child_that_takes_its_time_to_end(runner, tools):
     code = """
-import os, signal
-signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"cleaning up\\n"))
-os.write(1, b"ready\\n")
-os.read(0, 1)
-os.write(1, b"clean\\n")
-os._exit(11)
+for event in events("SIGTERM", "SIGINT"):
+    if event == b"":
+        os.write(1, b"clean\\n")
+        os._exit(11)
+    os.write(1, b"cleaning up\\n")
 """
-    process = runner.start(*tools.python(code))
+    process = runner.start(*tools.waiting(code))
     assert process.stdout.readline() == b"ready\n"
-    process.terminate()
-    assert process.stdout.readline() == b"cleaning up\n"
-    process.send_signal(signal.SIGINT)  # Python's own handling in the child would end it; it ends us no more
-    process.stdin.write(b"\n")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+        assert process.stdout.readline() == b"cleaning up\n"
     process.stdin.close()
-    assert process.wait() in (11, 130)
-    assert runner.report.exists()
+    assert process.wait() == 11
+    assert runner.outcome().stdout == b"ready\ncleaning up\ncleaning up\nclean\n"
 
 
 def test_what_was_ignored_at_our_start_is_ignored_by_us_and_not_passed_on(runner, tools):
@@ -222,7 +217,7 @@ def test_what_was_ignored_at_our_start_is_ignored_by_us_and_not_passed_on(runner
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGUSR1)
     assert process.stdout.readline() == b"got %d\n" % signal.SIGUSR1
-    process.stdin.write(b"\n")
+    process.stdin.write(b"q")
     assert process.communicate()[0] == b""
     assert process.returncode == 1
 

@@ -124,19 +124,18 @@ print("typed", input(), flush=True)
 
 
 SIZE = """
-import os, signal
-def show(*_):
+for event in events("SIGWINCH"):
+    if event == b"q":
+        break
     os.write(1, b"size %d %d\\n" % os.get_terminal_size(2)[::-1])
-signal.signal(signal.SIGWINCH, show)
-show()
-while os.read(0, 1) != b"q":
-    pass
 """
 
 
 def test_the_window_has_its_size_and_changes_with_it(screen, tools):
     screen.resize(33, 77)
-    screen.start(*tools.python(SIZE), popen={"stdout": screen.slave})
+    screen.start(*tools.waiting(SIZE))
+    screen.until(b"ready\r\n")
+    screen.keys(b"?\r")
     screen.until(b"size 33 77\r\n")
     for rows, columns in ((40, 100), (41, 101)):
         screen.resize(rows, columns)
@@ -147,10 +146,10 @@ def test_the_window_has_its_size_and_changes_with_it(screen, tools):
 
 def test_a_window_that_changes_is_no_matter_when_only_stdin_is_a_terminal(screen, runner, tools):
     process = screen.start(
-        *tools.python(SIZE.replace("size(2)", "size(0)")),
+        *tools.waiting(SIZE.replace("size(2)", "size(0)")),
         popen={"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
     )
-    assert process.stdout.readline().startswith(b"size")
+    assert process.stdout.readline() == b"ready\n"
     screen.resize(40, 100)
     assert process.stdout.readline() == b"size 40 100\n"
     screen.keys(b"q\r")
@@ -160,23 +159,19 @@ def test_a_window_that_changes_is_no_matter_when_only_stdin_is_a_terminal(screen
 # ---------------------------------------------------------------- keys that are signals
 
 COUNTER = """
-import os, signal
-got = []
-def note(number, _):
-    got.append(number)
-    os.write(1, b"got %d\\n" % number)
-for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGHUP):
-    signal.signal(number, note)
-os.write(1, b"ready\\n")
-while os.read(0, 1) != b"q":
-    pass
-os._exit(len(got))
+got = 0
+for event in events("SIGINT", "SIGQUIT", "SIGUSR1"):
+    if event == b"q":
+        os._exit(got)
+    if isinstance(event, int):
+        got += 1
+        os.write(1, b"got %d\\n" % event)
 """
 
 
 @pytest.mark.parametrize(("key", "number"), [(b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT)])
 def test_ctrl_c_reaches_the_command_once_each_time(screen, tools, key, number):
-    process = screen.start(*tools.python(COUNTER))
+    process = screen.start(*tools.waiting(COUNTER))
     screen.until(b"ready\r\n")
     for _ in range(2):
         screen.keys(key)
@@ -198,16 +193,12 @@ def test_ctrl_c_ends_a_command_that_lets_it(screen, tools):
 
 
 def test_the_last_words_after_ctrl_c_are_not_lost(screen, tools):
-    code = r"""
-import os, signal
-def bye(*_):
-    os.write(1, b"x" * 30_000 + b"bye\n")
+    code = """
+for event in events("SIGINT"):
+    os.write(1, b"x" * 30_000 + b"bye\\n")
     os._exit(3)
-signal.signal(signal.SIGINT, bye)
-os.write(1, b"ready\n")
-signal.pause()
 """
-    screen.start(*tools.python(code), last=True)
+    screen.start(*tools.waiting(code), last=True)
     screen.until(b"ready\r\n")
     screen.keys(b"\x03")
     screen.until(b"bye\r\n")

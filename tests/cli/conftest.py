@@ -1,0 +1,275 @@
+"""The black box: a workspace with a home and a cache of its own, and the installed commands to run in it.
+
+Nothing here imports the product. The commands are those beside the Python that runs the tests (`make test` puts them
+there), and what is known of a run is what anybody could see: exit code, stdout, stderr, whether the command ran, and
+the report of `--json`.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(sys.executable).parent
+PATIENCE = 60
+# Longer than the time for which a change is too fresh to be trusted: see the docs on freshness.
+STALE_NS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Done:
+    """How one run ended. `ran` counts how often the command ran, `report` is what --json says (if it was asked for)."""
+
+    code: int
+    out: str
+    err: str
+    ran: int
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def said(self) -> list[str]:
+        """Our own lines on stderr, without the name in front."""
+        lines = [line.partition(": ") for line in self.err.splitlines()]
+        return [text for name, _, text in lines if name in ("capsule", "placebo")]
+
+    def says(self, *texts: str) -> bool:
+        """Whether all of these stand in one line of ours."""
+        return any(all(text in line for text in texts) for line in self.said)
+
+
+class Workspace:
+    """`root` is where commands run. What `do` is given to `capsule` is a shell script that leaves a mark in a log that
+    no capsule knows of, so that it shows how often it really ran."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.root = base / "work"
+        self.home = base / "home"
+        self.cache = base / "cache"
+        self.store = self.cache / "capsula"
+        self.mark = base / "ran"
+        self.root.mkdir(parents=True)
+        self.home.mkdir()
+        self.environ = {
+            "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
+            "HOME": str(self.home),
+            "XDG_CACHE_HOME": str(self.cache),
+            "MARK": str(self.mark),
+            "LC_ALL": "C.UTF-8",
+        }
+        self.prefix: tuple[str, ...] = ()
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    # ------------------------------------------------------------------------------------------------ files
+
+    def path(self, name: str) -> Path:
+        return self.root / name
+
+    def write(self, name: str, content: str | bytes = "", mode: int | None = None) -> Path:
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        if mode is not None:
+            path.chmod(mode)
+        return path
+
+    def read(self, name: str) -> str:
+        return self.path(name).read_bytes().decode(errors="surrogateescape")
+
+    def exists(self, name: str) -> bool:
+        return os.path.lexists(self.path(name))
+
+    def names(self, under: str = ".") -> list[str]:
+        """Everything below a directory, directories with a slash."""
+        top = self.path(under)
+        return sorted(
+            str(p.relative_to(top)) + ("/" if p.is_dir() and not p.is_symlink() else "")
+            for p in top.rglob("*")
+        )
+
+    # ------------------------------------------------------------------------------------------------ runs
+
+    def argv(self, options: tuple[str, ...], do: str | None, command: tuple[str, ...]) -> list[str]:
+        if do is not None:
+            command = ("sh", "-c", f'echo ran >> "$MARK"; {do}')
+        return [*options, "--", *command] if command else [*options]
+
+    def capsule(
+        self,
+        *options: str,
+        do: str | None = None,
+        command: tuple[str, ...] = (),
+        program: str = "capsule",
+        cwd: Path | None = None,
+        env: dict[str, str | None] | None = None,
+        stdin: Any = subprocess.DEVNULL,
+        report: bool = False,
+        **popen: Any,
+    ) -> Done:
+        """Run `capsule options -- command` to its end. `env` adds variables, or takes away those that are None."""
+        target = self.base / "report.json"
+        if report:
+            target.unlink(missing_ok=True)
+            options = ("--json", str(target), *options)
+        before = self.marks()
+        done = subprocess.run(
+            [*self.prefix, program, *self.argv(options, do, command)],
+            cwd=cwd or self.root,
+            env=self.environ_with(env),
+            timeout=PATIENCE,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
+            **({"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}),
+        )
+        return Done(
+            done.returncode,
+            text(done.stdout),
+            text(done.stderr),
+            self.marks() - before,
+            json.loads(target.read_bytes()) if report and target.exists() else {},
+        )
+
+    def start(
+        self, *options: str, do: str | None = None, command: tuple[str, ...] = (), **popen: Any
+    ) -> "subprocess.Popen[bytes]":
+        """The same, without waiting for its end."""
+        process = subprocess.Popen(
+            [*self.prefix, "capsule", *self.argv(options, do, command)],
+            **{
+                "cwd": self.root,
+                "env": self.environ,
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **popen,
+            },
+        )
+        self.started.append(process)
+        return process
+
+    def tool(self, *words: str, **popen: Any) -> Done:
+        """`capsula …`"""
+        done = subprocess.run(
+            ["capsula", *words],
+            cwd=self.root,
+            env=self.environ,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            **popen,
+        )
+        return Done(done.returncode, text(done.stdout), text(done.stderr), 0)
+
+    def warm(self, *options: str, do: str | None = None, **keywords: Any) -> None:
+        """Hit until the shortest way to a hit answers: the record that it reads is then left as it is."""
+        trusted = time.time_ns() + STALE_NS
+        while True:
+            began, before = time.time_ns(), self.records()
+            done = self.capsule(*options, do=do, **keywords)
+            assert done.ran == 0, done
+            if before and began > trusted and before == self.records():
+                return
+            assert time.time_ns() < trusted + PATIENCE * 10**9, "no record that recall could answer from"
+
+    # ------------------------------------------------------------------------------------------------ looking
+
+    def environ_with(self, more: dict[str, str | None] | None) -> dict[str, str]:
+        environ: dict[str, str | None] = {**self.environ, **(more or {})}
+        return {name: value for name, value in environ.items() if value is not None}
+
+    def marks(self) -> int:
+        try:
+            return self.mark.read_text().count("\n")
+        except FileNotFoundError:
+            return 0
+
+    def records(self) -> list[tuple[str, int, int]]:
+        found = [(path.name, path.stat()) for path in self.store.glob("recall/*")]
+        return sorted((name, seen.st_ino, seen.st_mtime_ns) for name, seen in found)
+
+    def entries(self) -> list[Path]:
+        return sorted(path for path in self.store.glob("ac/*/*") if path.is_file())
+
+    def blob(self, content: bytes) -> Path:
+        import hashlib
+
+        name = hashlib.sha256(content).hexdigest()
+        return self.store / "cas" / name[:2] / name
+
+    def fifo(self, name: str) -> Path:
+        """A pipe with a name, outside the workspace: opening it waits for the other side."""
+        path = self.base / name
+        os.mkfifo(path)
+        self.environ[name.upper()] = str(path)
+        return path
+
+
+def text(content: bytes | None) -> str:
+    return (content or b"").decode(errors="surrogateescape")
+
+
+def make_readable(folder: Path) -> None:
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            if not os.path.islink(os.path.join(path, name)):
+                os.chmod(os.path.join(path, name), 0o700)
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    assert (SCRIPTS / "capsule").exists(), "capsule isn't installed beside this Python: run `make test`"
+    workspace = Workspace(tmp_path)
+    yield workspace
+    for process in workspace.started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait(PATIENCE)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+    make_readable(tmp_path)
+
+
+@pytest.fixture(params=["seen for the first time", "remembered", "recalled"])
+def first(ws: Workspace, request: pytest.FixtureRequest) -> Callable[..., Done]:
+    """Run it once, which is a miss, and leave behind what the three ways to the next answer go by.
+
+    The first time everything has to be read, as all is too fresh to be trusted; later what was remembered of each file
+    counts; and the shortest way compares a record and parses no option. All of them must answer the same.
+    """
+
+    def run(*options: str, **keywords: Any) -> Done:
+        done = ws.capsule(*options, **keywords)
+        assert done.ran == 1, done
+        if request.param != "seen for the first time":
+            ws.warm(*options, **keywords)
+        if request.param == "remembered":
+            shutil.rmtree(ws.store / "recall")
+        return done
+
+    return run
+
+
+@pytest.fixture
+def ordinary(ws: Workspace) -> Workspace:
+    """A workspace whose commands have no privileges: for root, permissions would forbid nothing."""
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("runs as root, and there is no setpriv to give its privileges up")
+        ws.prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    return ws
+
+
+@pytest.fixture
+def places() -> SimpleNamespace:
+    """The four places in which an option can be set, as functions of a workspace, a name and its value."""
+    return SimpleNamespace(all=("home", "file", "variable", "line"))
