@@ -12,7 +12,6 @@ from capsula.core.recipe import Recipe
 from capsula.errors import NotAvailable
 from capsula.execute.spawn import child_environment
 from capsula.probe import environment
-from capsula.store.burial import burier
 from capsula.store.flight import Flights
 from capsula.store.past import PastActions
 from capsula.worktree.kept import Memory
@@ -83,7 +82,7 @@ def compose(
         context=lambda inputs: find_context(recipe, inputs, environ),
         execute=lambda inputs_hash: execute(recipe, environ, inputs_hash, store_root if keep else None),
         replay=_replay,
-        bury=burier(store_root, recipe.capsule_id),
+        bury=lambda path: _bury(store_root, recipe.capsule_id, path),
         flight=Flights(store_root),
         past=_Past(PastActions(store_root), "" if settings.capsule_id else root),
         say=say,
@@ -205,6 +204,12 @@ def _replay(stdout: "bytes | str", stderr: "bytes | str", order: "tuple[tuple[in
     for log in (stdout, stderr):
         if isinstance(log, str):
             posix.unlink(log)
+
+
+def _bury(store_root: str, capsule_id: str, path: str) -> "Callable[[], None]":
+    from capsula.store.burial import burier
+
+    return burier(store_root, capsule_id)(path)
 
 
 class _Past:

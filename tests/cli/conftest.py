@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -267,9 +266,3 @@ def ordinary(ws: Workspace) -> Workspace:
             pytest.skip("runs as root, and there is no setpriv to give its privileges up")
         ws.prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
     return ws
-
-
-@pytest.fixture
-def places() -> SimpleNamespace:
-    """The four places in which an option can be set, as functions of a workspace, a name and its value."""
-    return SimpleNamespace(all=("home", "file", "variable", "line"))

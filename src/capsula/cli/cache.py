@@ -30,7 +30,7 @@ from capsula.errors import CapsulaError, UsageError
 from capsula.store import trash, upkeep
 from capsula.store.layout import GRACE, refusal
 from capsula.store.size import take_lock
-from capsula.store.sweep import Swept, sweep_locked
+from capsula.store.sweep import Swept, sweep, sweep_locked
 
 TOP = 8
 
@@ -69,9 +69,9 @@ def collect(target: Target, *, max_size: int | None) -> int:
         gone = f"{counted(swept.entries_deleted, 'result')} and {counted(swept.blobs_deleted, 'blob')}"
         print(f"Removed {gone}: {size(swept.bytes_deleted)} freed.")
         if swept.damaged:
-            print(
-                f"{counted(swept.damaged, 'of these results')} could not have been used: parts were missing."
-            )
+            print(f"Of these results, {swept.damaged} could not be used: something in them was missing.")
+        if swept.too_large:
+            print(f"Of these results, {swept.too_large} alone would have filled the store.")
     else:
         print("Nothing to remove.")
     print(f"Kept {counted(swept.entries, 'result')} and {counted(swept.blobs, 'blob')}: {size(swept.bytes)}.")
@@ -299,7 +299,10 @@ def _tally_as_json(total: Tally) -> dict[str, object]:
 
 
 def _sweep(target: Target, limit: int) -> Swept:
-    _say_if_busy(target)
+    swept = sweep(target.root, limit)
+    if swept is not None:
+        return swept
+    _say_busy()
     try:
         lock = take_lock(target.root, wait=True)
         assert lock is not None
@@ -318,9 +321,13 @@ def _say_if_busy(target: Target) -> None:
     except OSError as error:
         raise refusal(error, target.root, "write") from error
     if lock is None:
-        print("waiting for a sweep of this store to end", file=sys.stderr)
+        _say_busy()
     else:
         os.close(lock)
+
+
+def _say_busy() -> None:
+    print("waiting for another sweep of this store to end", file=sys.stderr, flush=True)
 
 
 def _confirm(question: str) -> bool:

@@ -3,6 +3,7 @@
 This is the hit path's front door: it imports next to nothing. Whatever goes wrong behind it ends in `_last_resort`.
 """
 
+import gc
 import posix
 import sys
 
@@ -20,6 +21,8 @@ def main(argv0: str, argv: "list[str]") -> "NoReturn":
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         # Before the command runs, Ctrl-C ends us as it would have ended the command, without a traceback.
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    # A run makes values, not cycles; looking for some takes longer than what little garbage there is would matter.
+    gc.disable()
     try:
         from capsula.cli.recall import recall
 

@@ -4,7 +4,6 @@ import posix
 import time
 
 from capsula import engine
-from capsula.core.compare import is_secret
 from capsula.core.names import printable
 from capsula.core.node import DIRECTORY, LINK
 
@@ -139,14 +138,3 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
-
-
-def mask(word: str) -> str:
-    """An argument for the journal: without the value of `--token=…` and its like, or the password in an URL."""
-    name, equals, value = word.partition("=")
-    if equals and value and is_secret(name):
-        return f"{name}=***"
-    scheme, separator, rest = word.partition("://")
-    if separator and "@" in rest.partition("/")[0] and ":" in rest.partition("@")[0]:
-        return f"{scheme}://***@{rest.partition('@')[2]}"
-    return word

@@ -17,9 +17,7 @@ from capsula.worktree.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsula.cli.recall import Area, Record
-    from capsula.worktree.survey import Survey
-    from capsula.worktree.workspace import Outputs
+    from capsula.cli.recall import Record
 
 
 def restore_recalled(path: str, record: "Record") -> bool:
@@ -55,23 +53,9 @@ def restore_recalled(path: str, record: "Record") -> bool:
     memory.save()
     seen = workspace.seen
     if not restored.written and not restored.removed and seen is not None and not seen.fresh:
+        from capsula.cli.record import watched_outputs
+
         outputs, modes = watched_outputs(seen)
         fields = (VERSION, watched, variables, inputs, outputs, modes, answer, restoring)
         write_whole(path, to_bytes(fields))
     return True
-
-
-def watched_outputs(outputs: "Outputs") -> "tuple[Area, list[tuple[str, int]]]":
-    first, second = watched_area(outputs.surveys[0]), watched_area(outputs.surveys[1])
-    modes = [
-        (found.full(folder.path), posix.lstat(found.full(folder.path)).st_mode)
-        for found in outputs.surveys
-        for folder in found.folders.values()
-        if folder.declared
-    ]
-    return (first[0] + second[0], first[1] + second[1]), modes
-
-
-def watched_area(found: "Survey") -> "Area":
-    folders = [(found.full(f.path), f.names, f.skipped, f.listing) for f in found.folders.values()]
-    return folders, [(found.full(path), seen) for path, seen in found.followed.items()]

@@ -4,7 +4,6 @@ import posix
 
 from capsula import engine
 from capsula.cli.recall import VERSION, keyed_hash
-from capsula.cli.recalled import watched_area, watched_outputs
 from capsula.config.places import upwards
 from capsula.store.layout import entry_path
 from capsula.worktree.listing import is_fresh, look
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
     from capsula.cli.recall import Area, Record
     from capsula.core.capsule import Origin
     from capsula.plugins import Session
-    from capsula.worktree.workspace import Inputs
+    from capsula.worktree.survey import Survey
+    from capsula.worktree.workspace import Inputs, Outputs
 
 LONGEST_LOG = 65536
 
@@ -125,3 +125,19 @@ def _journal_rest(session: "Session", report: engine.Report) -> str:
     fields.update(stored=False, verdict="")
     fields.pop("time")
     return line_of(fields)[1:]
+
+
+def watched_outputs(outputs: "Outputs") -> "tuple[Area, list[tuple[str, int]]]":
+    first, second = watched_area(outputs.surveys[0]), watched_area(outputs.surveys[1])
+    modes = [
+        (found.full(folder.path), posix.lstat(found.full(folder.path)).st_mode)
+        for found in outputs.surveys
+        for folder in found.folders.values()
+        if folder.declared
+    ]
+    return (first[0] + second[0], first[1] + second[1]), modes
+
+
+def watched_area(found: "Survey") -> "Area":
+    folders = [(found.full(f.path), f.names, f.skipped, f.listing) for f in found.folders.values()]
+    return folders, [(found.full(path), seen) for path, seen in found.followed.items()]

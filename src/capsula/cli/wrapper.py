@@ -5,12 +5,12 @@ import sys
 import time
 
 from capsula import engine
-from capsula.cli.narrate import mask, narrate
 from capsula.config.options import guess_command, wants_passive, wants_strict
 from capsula.config.places import find_root
 from capsula.config.settings import read_settings
 from capsula.core.action import inputs_hash
 from capsula.core.names import printable
+from capsula.core.secrets import mask
 from capsula.errors import CapsulaError, NotAvailable
 from capsula.execute.spawn import child_environment, exec_command
 from capsula.observe.journal import append
@@ -122,7 +122,10 @@ def _run(session: Session, program: str, argv: "list[str]") -> int:
     report = engine.run(session.recipe, session.policy, session.world)
     code = exit_code(session, report)
     try:
-        narrate(session, program, report)
+        if not _is_quiet(session, report):
+            from capsula.cli.narrate import narrate
+
+            narrate(session, program, report)
         if not settings.dry_run:
             _note(session, program, argv, report)
         if settings.json is not None:
@@ -135,6 +138,17 @@ def _run(session: Session, program: str, argv: "list[str]") -> int:
             sys.excepthook(type(error), error, error.__traceback__)
         tell(program, f"can't tell what happened: {type(error).__name__}: {error}")
     return code
+
+
+def _is_quiet(session: Session, report: engine.Report) -> bool:
+    """Whether there is certainly nothing to say, so that the words needn't be loaded."""
+    settings, policy = session.settings, session.policy
+    if settings.verbose or settings.explain or settings.dry_run or policy.placebo or policy.sampled:
+        return False
+    job = report.origin.job if report.origin is not None else ""
+    return not (
+        report.problem or report.not_stored or report.buried or (report.outcome == engine.HIT and job)
+    )
 
 
 def exit_code(session: Session, report: engine.Report) -> int:

@@ -5,6 +5,7 @@ from capsula.core.facts import unpack
 from capsula.core.names import from_text, printable
 from capsula.core.node import DIRECTORY, FILE, LINK
 from capsula.core.reapi import Action, Command, Directory
+from capsula.core.secrets import is_secret
 from capsula.core.wire import decode
 
 TYPE_CHECKING = False
@@ -184,25 +185,6 @@ def _by_name(facts: "tuple[tuple[str, ...], ...]") -> "dict[tuple[str, ...], tup
 def _told(value: str) -> str:
     text = printable(from_text(value))
     return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-_SECRET_WORDS = (
-    "TOKEN",
-    "SECRET",
-    "PASSW",
-    "APIKEY",
-    "API_KEY",
-    "ACCESS_KEY",
-    "PRIVATE_KEY",
-    "CREDENTIAL",
-    "AUTH",
-)
-
-
-def is_secret(name: str) -> bool:
-    """Whether a variable or option of this name probably holds a credential, so that its value isn't shown."""
-    upper = name.upper().replace("-", "_")
-    return any([word in upper for word in _SECRET_WORDS])
 
 
 def results(cached: "dict[str, Node]", made: "dict[str, Node]") -> list[Difference]:

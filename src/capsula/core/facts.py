@@ -32,11 +32,11 @@ def unpack(content: bytes) -> "tuple[Fact, ...]":
     try:
         while at < end:
             opening = content.index(b"(", at, at + 12)
-            count, at = int(content[at:opening]), opening + 1
+            count, at = _number(content[at:opening]), opening + 1
             fields = []
             for _ in range(count):
                 colon = content.index(b":", at, at + 20)
-                stop = colon + 1 + int(content[at:colon])
+                stop = colon + 1 + _number(content[at:colon])
                 if content[stop : stop + 1] != b",":
                     raise ValueError
                 fields.append(from_text(content[colon + 1 : stop].decode()))
@@ -48,3 +48,10 @@ def unpack(content: bytes) -> "tuple[Fact, ...]":
     except ValueError:
         raise WireError(f"not a list of facts: bad bytes at offset {at}") from None
     return tuple(facts)
+
+
+def _number(digits: bytes) -> int:
+    """Raises ValueError for all but the one form of a number: a sign would lead a reader back, and round for ever."""
+    if not digits.isdigit() or (digits[:1] == b"0" and digits != b"0"):
+        raise ValueError
+    return int(digits)

@@ -272,7 +272,7 @@ class _Restore:
                 mode = posix.stat(path or "/").st_mode & 0o7777
             except FileNotFoundError:
                 continue
-            if mode & 0o300 != 0o300 and posix.geteuid() != 0:
+            if mode & 0o300 != 0o300:
                 self._chmod(path, mode | 0o300)
                 wanted.setdefault(path, mode & 0o777)
 

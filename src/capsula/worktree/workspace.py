@@ -14,7 +14,6 @@ from capsula.core.tree import build
 from capsula.errors import EntryCorrupt, InputError
 from capsula.worktree.digests import Contents, hash_file, read_contents, still_same, wall_ns
 from capsula.worktree.listing import is_fresh
-from capsula.worktree.restore import Plan, Restored, plan, restore
 from capsula.worktree.survey import Survey, join, survey
 
 TYPE_CHECKING = False
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from capsula.core.recipe import Area, Recipe
     from capsula.ports import BlobStore
     from capsula.worktree.kept import Memory
+    from capsula.worktree.restore import Restored
 
 
 class Inputs:
@@ -171,14 +171,16 @@ class Workspace:
 
     def settle(
         self, wanted: dict[str, Node], store: "BlobStore", bury: "Callable[[str], Callable[[], None]]"
-    ) -> Restored:
+    ) -> "Restored":
         """Make the declared outputs exactly `wanted` (paths as in a result). Raises OutputError, StoreError,
         EntryCorrupt."""
+        from capsula.worktree.restore import Restored, plan, restore
+
         found = self.outputs()
         nodes = {self.full(path): node for path, node in wanted.items()}
         self._check_declared(nodes)
         own = {path for path, seen in found.looks.items() if self.memory.made.get(path) == seen}
-        steps: Plan = plan(nodes, found.nodes, own, set())
+        steps = plan(nodes, found.nodes, own, set())
         if steps.remove or steps.rmdirs:
             steps = plan(nodes, found.nodes, own, self.input_paths())
         if not steps:

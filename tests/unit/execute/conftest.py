@@ -107,7 +107,7 @@ def python(code: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", "-c", code)
 
 
-# For commands that get signals: `events(…)` gives each signal as its number, each byte of stdin as bytes, and b"" at its
+# For commands that get signals: `events(…)` gives each signal as its number, each byte of stdin as bytes, b"" at its
 # end. (A handler that Python runs later, beside a read that already waits, would lose the race now and then.)
 EVENTS = """
 import os, select, signal

@@ -149,6 +149,28 @@ def test_a_sparse_file_stays_sparse(store: DiskStore, tmp_path: Path) -> None:
     assert subprocess.run(["cmp", tmp_path / "sparse", tmp_path / "out"]).returncode == 0
 
 
+def test_where_blocks_can_be_shared_it_is_the_clone_that_is_verified(store, tmp_path, monkeypatch) -> None:
+    """Few file systems can, so a copy stands for the clone here."""
+    clones: list[int] = []
+
+    def clone(source: int, target: int) -> bool:
+        clones.append(os.sendfile(target, source, 0, 1 << 30))
+        return True
+
+    monkeypatch.setattr(files, "_clone", clone)
+    content = random.Random(1).randbytes(3 * MIB)
+    (tmp_path / "source").write_bytes(content)
+    digest = store.put_file(str(tmp_path / "source"))
+    assert digest == digest_of(content)
+    store.fetch(digest, str(tmp_path / "out"), 0o640)
+    assert (tmp_path / "out").read_bytes() == content
+    damage_flip(blob_path(store.root, digest.hash))
+    with pytest.raises(BlobCorrupt):
+        store.fetch(digest, str(tmp_path / "again"), 0o640)
+    assert not (tmp_path / "again").exists()
+    assert clones == [3 * MIB] * 3
+
+
 def test_a_file_without_a_size_is_read_to_its_end(store: DiskStore) -> None:
     """Files of /proc say that they are empty."""
     digest = store.put_file("/proc/self/status")
@@ -338,6 +360,7 @@ def test_a_bad_sector_counts_as_damage(store, size, tmp_path, monkeypatch) -> No
             raise OSError(errno.EIO, "Input/output error")
         return real(fd, count)
 
+    monkeypatch.setattr(files, "_clone", lambda *_: False)
     monkeypatch.setattr(files.os, "read", failing)
     with pytest.raises(BlobCorrupt):
         store.fetch(digest, str(tmp_path / "out"), 0o644)

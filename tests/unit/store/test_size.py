@@ -163,9 +163,11 @@ sys.path[:0] = {sys.path!r}
 from capsula.store import size, sweep
 real = sweep.sweep_locked
 def slow(root, limit, started, grace):
-    looks = [os.readlink(f"/proc/self/fd/{{fd}}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{{fd}}")]
+    fds = [f"/proc/self/fd/{{fd}}" for fd in os.listdir("/proc/self/fd")]
+    looks = [os.readlink(fd) for fd in fds if os.path.exists(fd)]
+    is_default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with open({str(tmp_path / "report")!r}, "w") as report:
-        print(os.getpid(), os.getsid(0) == os.getpid(), os.getcwd(), signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, file=report)
+        print(os.getpid(), os.getsid(0) == os.getpid(), os.getcwd(), is_default, file=report)
         print(*sorted(looks), sep="\\n", file=report)
     while not os.path.exists({str(tmp_path / "go on")!r}):
         time.sleep(0.01)
