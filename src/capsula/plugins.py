@@ -121,6 +121,7 @@ def recipe_from(settings: "Settings", root: str, cwd: str) -> Recipe:
     derived = command[0].rpartition("/")[2] if command else "inputs"
     return Recipe(
         capsule_id=settings.capsule_id or derived,
+        named=settings.capsule_id is not None,
         argv=command,
         root=root,
         cwd=cwd,

@@ -48,7 +48,7 @@ def show_stats(target: Target, sheet: Sheet, *, as_json: bool) -> int:
     if not found:
         print(f"Nothing has run yet with this store. To begin:\n\n  {BEGIN}")
         return 0
-    for line in _run_lines(found, sheet):
+    for line in (*_run_lines(found, sheet), "", *_capsule_lines(found, sheet)):
         print(line)
     course = over_time(found, time.time())
     if course is not None:
@@ -211,23 +211,19 @@ def _store_lines(target: Target, stats: upkeep.Stats, sheet: Sheet) -> Iterator[
     if target.limit:
         share = stats.bytes / target.limit
         limit = f"of {size(target.limit)}  {meter(share, sheet)} {percent(share)}"
-    rows = [
-        ("results", str(stats.entries.count), size(stats.entries.bytes), ""),
-        ("blobs", str(stats.blobs.count), size(stats.blobs.bytes), ""),
-        ("together", "", size(stats.bytes), limit),
-        (
-            "records",
-            str(stats.records.count),
-            size(stats.records.bytes),
-            "what makes hits quick and misses explained",
-        ),
-        ("temporary", str(stats.temporary.count), size(stats.temporary.bytes), "being written"),
-        ("quarantine", str(stats.quarantine.count), size(stats.quarantine.bytes), "damaged, set aside"),
-        ("trash", str(stats.trash.count), size(stats.trash.bytes), "files of yours: capsula cache trash"),
+    counts = (
+        ("results", stats.entries, ""),
+        ("blobs", stats.blobs, ""),
+        ("records", stats.records, "what makes hits quick and misses explained"),
+        ("temporary", stats.temporary, "being written"),
+        ("quarantine", stats.quarantine, "damaged, set aside"),
+        ("trash", stats.trash, "files of yours: capsula cache trash"),
+    )
+    rows: list[tuple[Cell | str, ...]] = [
+        (name, str(usage.count), size(usage.bytes), Cell(note, DIM)) for name, usage, note in counts
     ]
-    columns = [Column(), Column(right=True), Column(right=True), Column()]
-    styled = [(*row[:3], Cell(row[3], "" if row[0] == "together" else DIM)) for row in rows]
-    yield from table(columns, styled, sheet)
+    rows.insert(2, ("together", "", size(stats.bytes), limit))
+    yield from table([Column(), Column(right=True), Column(right=True), Column()], rows, sheet)
 
 
 def _run_lines(found: list[Invocation], sheet: Sheet) -> Iterator[str]:
@@ -235,7 +231,7 @@ def _run_lines(found: list[Invocation], sheet: Sheet) -> Iterator[str]:
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(min(one.time for one in found)))
     yield sheet.paint("Runs", BOLD) + f"  since {since}"
     kinds = [f"{counted(total.hits, 'hit')}, {total.misses} {'miss' if total.misses == 1 else 'misses'}"]
-    kinds += [f"{counted(total.placebos, 'placebo')}"] if total.placebos else []
+    kinds += [counted(total.placebos, "placebo")] if total.placebos else []
     kinds += [f"{total.uncached} uncached"]
     rate = total.hit_rate
     rows = [
@@ -246,7 +242,9 @@ def _run_lines(found: list[Invocation], sheet: Sheet) -> Iterator[str]:
         ("restored", size(total.bytes_restored), ""),
     ]
     yield from table([Column(), Column(right=True), Column()], rows, sheet)
-    yield ""
+
+
+def _capsule_lines(found: list[Invocation], sheet: Sheet) -> Iterator[str]:
     capsules = by_capsule(found)
     more = f", the first {TOP} of {len(capsules)}" if len(capsules) > TOP else ""
     yield sheet.paint("Capsules by time saved", BOLD) + more
@@ -256,14 +254,11 @@ def _run_lines(found: list[Invocation], sheet: Sheet) -> Iterator[str]:
         Column("hit rate", right=True),
         Column("saved", right=True),
     ]
-    yield from table(
-        columns,
-        [
-            (printable(name), str(one.runs), _rate(one.hit_rate), duration(one.seconds_saved))
-            for name, one in capsules[:TOP]
-        ],
-        sheet,
-    )
+    rows = [
+        (printable(name), str(one.runs), _rate(one.hit_rate), duration(one.seconds_saved))
+        for name, one in capsules[:TOP]
+    ]
+    yield from table(columns, rows, sheet)
 
 
 def _rate(share: float | None) -> str:

@@ -30,7 +30,10 @@ def main() -> int:
     """The entry point of the installed command; answers the exit code."""
     _prepare_streams()
     try:
-        code = run(sys.argv[1:])
+        try:
+            code = run(sys.argv[1:])
+        except SystemExit as ended:  # argparse, after --help and --version
+            code = int(ended.code or 0)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -68,8 +71,11 @@ def run(argv: Sequence[str]) -> int:
     if verb is None:
         chosen.print_help(sys.stderr)
         return MISUSED
-    target = find_target(options.store, os.getcwd(), os.environb)
-    return verb(options, target, sheet_for(sys.stdout, os.environ))
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise CapsulaError(f"there is no current directory: {error.strerror}") from error
+    return verb(options, find_target(options.store, here, os.environb), sheet_for(sys.stdout, os.environ))
 
 
 class _Parser(argparse.ArgumentParser):

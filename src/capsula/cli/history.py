@@ -218,7 +218,10 @@ def show_history(target: Target, sheet: Sheet, wanted: Wanted, *, as_json: bool)
     if not shown:
         _say_nothing(target, known, wanted)
         return 0
-    for line in table(_columns(shown, sheet), [_cells(one, shown, sheet) for one in shown], sheet):
+    failed = any(one.exit_code for one in shown)
+    now = time.time()
+    rows = [_cells(one, now, sheet, with_exit=failed) for one in shown]
+    for line in table(_columns(sheet, with_exit=failed), rows, sheet):
         print(line)
     if sheet.is_terminal and len(shown) < len(chosen):
         print(sheet.paint(f"\n  the last {len(shown)} of {len(chosen)}; all of them with -n 0", DIM))
@@ -239,20 +242,20 @@ def _say_nothing(target: Target, known: Sequence[Invocation], wanted: Wanted) ->
     print(text, file=sys.stderr)
 
 
-def _columns(shown: Sequence[Invocation], sheet: Sheet) -> list[Column]:
+def _columns(sheet: Sheet, *, with_exit: bool) -> list[Column]:
     columns = [
         Column("when"),
         Column("capsule", limit=max(12, (sheet.width or 80) // 5)),
         Column("outcome"),
         Column("saved/ran", right=True),
     ]
-    if any(one.exit_code for one in shown):
+    if with_exit:
         columns.append(Column("exit", right=True))
     return [*columns, Column("why", rest=True)]
 
 
-def _cells(one: Invocation, shown: Sequence[Invocation], sheet: Sheet) -> list[Cell]:
-    when = _when(one.time, time.time()) if sheet.is_terminal else _stamp(one.time)
+def _cells(one: Invocation, now: float, sheet: Sheet, *, with_exit: bool) -> list[Cell]:
+    when = _when(one.time, now) if sheet.is_terminal else _stamp(one.time)
     hit = one.outcome == HIT
     cells = [
         Cell(when, DIM),
@@ -260,7 +263,7 @@ def _cells(one: Invocation, shown: Sequence[Invocation], sheet: Sheet) -> list[C
         Cell(one.outcome, RED if one.verdict == "differs" else STYLES[one.outcome]),
         Cell(duration(one.seconds), STYLES[HIT] if hit else ""),
     ]
-    if any(other.exit_code for other in shown):
+    if with_exit:
         cells.append(Cell(str(one.exit_code) if one.exit_code else "", RED))
     return [*cells, Cell(printable(one.reason), DIM if hit else "")]
 

@@ -18,7 +18,8 @@ VAULT_MARK = ".capsula-vault"
 def find_root(given: "str | None", cwd: str) -> str:
     """The workspace root: as given, else the nearest directory upwards that holds capsula.toml or .git, else `cwd`."""
     if given is not None:
-        return os.path.normpath(os.path.join(cwd, given))
+        # Links resolved, as they are in the current directory: the two are compared as text.
+        return os.path.realpath(os.path.join(cwd, given))
     for directory in upwards(cwd):
         for mark in ("capsula.toml", ".git"):
             try:

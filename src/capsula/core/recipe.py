@@ -8,7 +8,10 @@ if TYPE_CHECKING:
 
 
 class Recipe:
-    """What a capsule is asked to do. Paths are absolute and normal; patterns are kept as written."""
+    """What a capsule is asked to do. Paths are absolute and normal; patterns are kept as written.
+
+    `named`: the user gave the id; otherwise it is derived from the command.
+    """
 
     __slots__ = (
         "argv",
@@ -19,6 +22,7 @@ class Recipe:
         "hash_variable",
         "inputs",
         "outputs",
+        "named",
         "root",
         "tags",
         "tool_commands",
@@ -28,6 +32,7 @@ class Recipe:
         self,
         *,
         capsule_id: str,
+        named: bool = True,
         argv: tuple[str, ...],
         root: str,
         cwd: str,
@@ -40,6 +45,7 @@ class Recipe:
         hash_variable: str = "CAPSULE_INPUTS_HASH",
     ) -> None:
         self.capsule_id = capsule_id
+        self.named = named
         self.argv = argv
         # A root that the current directory isn't below can't be the root of the input tree; it then only anchors `//`.
         self.root = root
@@ -51,6 +57,11 @@ class Recipe:
         self.tool_commands = tuple(sorted(set(tool_commands)))
         self.captures = captures
         self.hash_variable = hash_variable
+
+    @property
+    def says_what_it_depends_on(self) -> bool:
+        """False for a bare `capsule -- make`: its second run would be a hit whatever has been edited since."""
+        return bool(self.named or self.inputs or self.tags or self.tool_commands or self.environment)
 
     @property
     def base(self) -> str:

@@ -74,6 +74,12 @@ class Policy:
         self.explain = explain
         self.job = job
 
+    def expires_ns(self, exit_code: int, origin: Origin) -> int:
+        """When a result ceases to be an answer, in ns since 1970; 0: never, as for every success."""
+        if exit_code == 0 or self.failure_ttl is None:
+            return 0
+        return origin.started_ns + int((origin.seconds + self.failure_ttl) * 1e9)
+
 
 class World:
     """What the engine works with. `context` finds the facts beside the files; `execute` runs the command with

@@ -58,7 +58,10 @@ def keep(attempt: Attempt, keyed: "Keyed", outcome: "Outcome") -> None:
     )
     world.cache.store(keyed.digest, result)
     world.tree.remember_made()
-    report.stored, report.origin = True, report.origin or origin
+    report.stored, report.expires_ns = True, policy.expires_ns(outcome.exit_code, origin)
+    if not report.verdict:
+        # What an entry that couldn't answer had said of its maker is over now.
+        report.origin = origin
 
 
 def explain(attempt: Attempt, keyed: "Keyed") -> None:
@@ -81,6 +84,8 @@ def explain(attempt: Attempt, keyed: "Keyed") -> None:
             continue
         if found and (best is None or len(found) < best[0]):
             best = (len(found), earlier.hash, found)
+            if len(found) == 1:
+                break
     if best is None:
         report.why = report.why or "it is the first run of this capsule"
         return

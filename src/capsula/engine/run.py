@@ -11,7 +11,7 @@ from capsula.core.capsule import TYPE_URL, Origin, origin_from
 from capsula.core.names import printable
 from capsula.core.result import from_result
 from capsula.engine.job import BIG_LOG, HIT, MISS, UNCACHED, Attempt, Entry, Policy, Report, World
-from capsula.errors import BlobCorrupt, BlobMissing, CapsulaError, EntryCorrupt
+from capsula.errors import BlobCorrupt, BlobMissing, CapsulaError, EntryCorrupt, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ def _bug(error: Exception) -> CapsulaError:
 
 def _key(attempt: Attempt) -> "Keyed":
     recipe, world, report = attempt.recipe, attempt.world, attempt.report
+    if not recipe.says_what_it_depends_on:
+        raise UsageError(
+            "nothing says what the result depends on",
+            hint="name the inputs with -i, as in -i 'src/**', or the capsule with -c if it really has none",
+        )
     inputs = world.tree.inputs()
     report.inputs = inputs
     keyed = key(recipe, world.context(inputs))
@@ -167,10 +172,9 @@ def _unusable(policy: Policy, report: Report, entry: Entry) -> str:
         return ""
     if not policy.cache_failure:
         return f"it failed the last time (exit code {entry.result.exit_code}) and --cache_failure isn't set"
-    if policy.failure_ttl is not None:
-        report.expires_ns = entry.origin.started_ns + int((entry.origin.seconds + policy.failure_ttl) * 1e9)
-        if time.time_ns() > report.expires_ns:
-            return "the cached failure has expired (--cache_failure_ttl)"
+    report.expires_ns = policy.expires_ns(entry.result.exit_code, entry.origin)
+    if report.expires_ns and time.time_ns() > report.expires_ns:
+        return "the cached failure has expired (--cache_failure_ttl)"
     return ""
 
 

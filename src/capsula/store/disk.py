@@ -80,12 +80,13 @@ class DiskStore:
     def read(self, digest: Digest) -> bytes:
         fd = self._open(digest)
         try:
-            content = files.read_head(fd, digest.size_bytes)
+            size = digest.size_bytes
+            content = os.read(fd, size) if size <= SMALL else files.read_head(fd, size)
         except OSError as error:
             raise self._unreadable(digest, error) from error
         finally:
             os.close(fd)
-        if len(content) != digest.size_bytes or sha256(content).hexdigest() != digest.hash:
+        if sha256(content).hexdigest() != digest.hash:
             raise self._spoiled(digest)
         return content
 

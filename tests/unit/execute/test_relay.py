@@ -142,8 +142,9 @@ import os, threading
 os.write(1, b"x")
 stuck = threading.Thread(target=os.write, args=(1, bytes(1_000_000)), daemon=True)
 stuck.start()
-while True:
-    os.write(2, os.read(0, 1))
+while got := os.read(0, 1):
+    os.write(2, got)
+os._exit(0)
 """
     process = runner.start(*tools.python(code))
     for _ in range(50):
