@@ -22,6 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# More files than any work tree has; what is read from a store must come to an end.
+MOST_NODES = 2_000_000
+
 
 def to_result(nodes: dict[str, Node], exit_code: int) -> "tuple[ActionResult, dict[str, bytes]]":
     """An ActionResult for the nodes (path relative to the working directory -> node), and the Tree blobs that it names.
@@ -119,9 +122,10 @@ def from_result(result: ActionResult, read: "Callable[[Digest], bytes]") -> dict
     """
     nodes: dict[str, Node] = {}
     for file in result.output_files:
-        nodes[checked_path(file.path)] = _file(file)
+        _add(nodes, checked_path(file.path), _file(file))
+    # Some engines list a link twice, in the old place and in the new one.
     for link in (*result.output_symlinks, *result.output_file_symlinks, *result.output_directory_symlinks):
-        nodes[checked_path(link.path)] = Node(LINK, target=from_text(link.target))
+        _add(nodes, checked_path(link.path), Node(LINK, target=from_text(link.target)))
     for directory in result.output_directories:
         path = checked_path(directory.path)
         if directory.tree_digest is None:
@@ -150,18 +154,27 @@ def _flatten(
     while pending:
         path, directory = pending.pop()
         mode = directory.node_properties.unix_mode if directory.node_properties else None
-        nodes[path] = Node(DIRECTORY, mode=0o755 if mode is None else mode)
+        _add(nodes, path, Node(DIRECTORY, mode=0o755 if mode is None else mode))
         lead = path + "/" if path else ""
         for file in directory.files:
-            nodes[lead + checked_name(file.name)] = _file(file)
+            _add(nodes, lead + checked_name(file.name), _file(file))
         for link in directory.symlinks:
-            nodes[lead + checked_name(link.name)] = Node(LINK, target=from_text(link.target))
+            _add(nodes, lead + checked_name(link.name), Node(LINK, target=from_text(link.target)))
         for child in directory.directories:
             name = checked_name(child.name)
             below = by_hash.get(child.digest.hash) if child.digest else None
             if below is None:
                 raise EntryCorrupt(f"the entry's tree lacks its directory {lead + name!r}")
             pending.append((lead + name, below))
+        if len(nodes) + len(pending) > MOST_NODES:
+            # A directory is written once however often it occurs: a kilobyte can hold a billion paths.
+            raise EntryCorrupt(f"the entry has more than {MOST_NODES} outputs")
+
+
+def _add(nodes: dict[str, Node], path: str, node: Node) -> None:
+    known = nodes.setdefault(path, node)
+    if known is not node and (known != node or node.kind == DIRECTORY):
+        raise EntryCorrupt(f"the entry holds {path!r} twice")
 
 
 def _file(file: "OutputFile | FileNode") -> Node:

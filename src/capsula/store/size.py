@@ -39,7 +39,7 @@ def maybe_sweep(
                 _in_background(os.path.abspath(root), limit, moment, lock)
         finally:
             os.close(lock)
-    except OSError:
+    except Exception:  # not even a bug in here is worth a run
         return False
     return True
 
@@ -115,7 +115,7 @@ def _count(root: str, added: int, now: float) -> "tuple[int, int, float]":
     fd = os.open(f"{root}/{SIZE}", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         size = os.fstat(fd).st_size
-        raw = os.read(fd, size + 1)
+        raw = os.read(fd, size)
         if size == 0:  # a new store; if only this file was lost, the sweep of tomorrow counts
             os.write(fd, b"0 %d\n+%d\n" % (int(now), added))
             return 0, added, now
@@ -128,7 +128,9 @@ def _count(root: str, added: int, now: float) -> "tuple[int, int, float]":
 
 
 def _parse(raw: bytes) -> "tuple[int, int, float] | None":
-    head, *lines = raw.split(b"\n")
+    head, *lines = raw[: raw.rfind(b"\n") + 1].split(
+        b"\n"
+    )  # the last line may be in the middle of being added
     try:
         known, counted = head.split()
         return int(known), sum([int(line) for line in lines if line.startswith(b"+")]), float(int(counted))

@@ -255,9 +255,9 @@ def test_a_tree_can_be_replaced_by_a_link_only_with_nothing_left_below() -> None
         Directory(
             directories=(DirectoryNode(name="n", digest=EMPTY),), symlinks=(SymlinkNode(name="n", target="/etc"),)
         ),
-        Directory(directories=(DirectoryNode(name="n", digest=EMPTY), DirectoryNode(name="n", digest=EMPTY))),
+        Directory(files=(FileNode(name="n", digest=A),), directories=(DirectoryNode(name="n", digest=EMPTY),)),
     ],
-    ids=["files", "file-and-link", "links", "directory-and-link", "directories"],
+    ids=["files", "file-and-link", "links", "directory-and-link", "file-and-directory"],
 )
 def test_a_name_that_stands_twice_in_a_directory_is_refused(root: Directory) -> None:
     with pytest.raises(EntryCorrupt):
@@ -298,15 +298,23 @@ def test_a_tree_blob_that_is_missing_or_no_tree_is_an_error_of_the_store() -> No
         from_result(result, reader({A.hash: b"\xff\xff"}))
 
 
-def test_a_tree_that_grows_without_end_is_refused_in_time() -> None:
-    """Thirty directories, each with the next one twice: a billion paths in a kilobyte."""
+def test_links_of_two_generations_of_engines_may_both_be_there() -> None:
+    link = OutputSymlink(path="a", target="x")
+    result = ActionResult(output_symlinks=(link,), output_file_symlinks=(link,))
+    assert from_result(result, reader({})) == {"a": Node(LINK, target="x")}
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "a")])
+def test_a_tree_that_grows_without_end_is_refused(names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty directories, each with the next one twice: a billion paths in some kilobytes."""
+    monkeypatch.setattr("capsula.core.result.MOST_NODES", 5000)
     children = [Directory(files=(FileNode(name="f", digest=A),))]
     for _ in range(40):
         below = digest_of(encode(children[-1]))
         children.append(
             Directory(
-                directories=(DirectoryNode(name="a", digest=below), DirectoryNode(name="b", digest=below)),
+                directories=tuple(DirectoryNode(name=name, digest=below) for name in names),
             )
         )
-    with pytest.raises(EntryCorrupt):
+    with pytest.raises(EntryCorrupt, match="more than|twice"):
         of_tree(Tree(root=children[-1], children=tuple(children[:-1])))

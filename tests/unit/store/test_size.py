@@ -101,6 +101,11 @@ for number in range(200):
     assert (read_size(str(tmp_path)) or ())[:2] == (1000, 4 * sum(range(200)))
 
 
+def test_a_line_that_is_being_added_is_not_damage(tmp_path: Path) -> None:
+    (tmp_path / "size").write_bytes(b"100 %d\n+5\n+" % time.time())
+    assert (read_size(str(tmp_path)) or ())[:2] == (100, 5)
+
+
 @pytest.mark.parametrize("content", [b"garbage", b"\0" * 20, b"1 2 3\n+4\n", b"\n"])
 def test_a_damaged_count_is_made_anew(tmp_path: Path, content: bytes) -> None:
     fill(str(tmp_path), 1, 10)

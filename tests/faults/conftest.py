@@ -1,0 +1,278 @@
+"""What the tests of faults share: a workspace, the installed commands in it, runs that break, and small disks."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(sys.executable).parent
+HARNESS = Path(__file__).with_name("harness.py")
+PATIENCE = 120
+# With the clock that far ahead nothing is too fresh to be trusted, so records are written without waiting.
+LATER = 100_000
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run ended. `ran` counts how often the command ran; `count` and `where` tell the step or call that broke."""
+
+    code: int
+    out: str
+    err: str
+    ran: int
+    count: int = 0
+    where: str = ""
+
+    @property
+    def said(self) -> list[str]:
+        """Our own lines on stderr, without the name in front."""
+        return [line.partition(": ")[2] for line in self.err.splitlines() if line.startswith("capsule: ")]
+
+
+@dataclass
+class Workspace:
+    """Commands run in `root`, with a home, a cache and a store of their own."""
+
+    base: Path
+    prefix: tuple[str, ...] = ()
+    environ: dict[str, str] = field(default_factory=dict)
+    started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    servers: dict[bool, "subprocess.Popen[str]"] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.root = self.base / "work"
+        self.cache = self.base / "cache"
+        self.store = self.cache / "capsula"
+        self.mark = self.base / "ran"
+        for folder in (self.root, self.base / "home"):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.environ |= {
+            "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
+            "HOME": str(self.base / "home"),
+            "XDG_CACHE_HOME": str(self.cache),
+            "MARK": str(self.mark),
+            "LC_ALL": "C.UTF-8",
+        }
+
+    # ------------------------------------------------------------------------------------------------ files
+
+    def path(self, name: str) -> Path:
+        return self.root / name
+
+    def write(self, name: str, content: str | bytes = "") -> Path:
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def read(self, name: str) -> str:
+        return self.path(name).read_text()
+
+    def picture(self, *tops: str) -> dict[str, tuple[str, object]]:
+        """Everything at and below these names: modes, contents, targets."""
+        seen: dict[str, tuple[str, object]] = {}
+        for top in tops:
+            if not os.path.lexists(self.path(top)):
+                continue
+            below = self.path(top).rglob("*") if not self.path(top).is_symlink() else ()
+            for path in [self.path(top), *sorted(below)]:
+                if path.is_symlink():
+                    seen[str(path)] = ("link", os.readlink(path))
+                else:
+                    seen[str(path)] = (f"{path.stat().st_mode:o}", "" if path.is_dir() else path.read_bytes())
+        return seen
+
+    def marks(self) -> int:
+        try:
+            return self.mark.read_text().count("\n")
+        except FileNotFoundError:
+            return 0
+
+    # ------------------------------------------------------------------------------------------------ runs
+
+    def argv(self, options: tuple[str, ...], do: str | None, command: tuple[str, ...] = ()) -> list[str]:
+        if do is not None:
+            command = ("sh", "-c", f'echo ran >> "$MARK"; {do}')
+        return [*options, "--", *command] if command else [*options]
+
+    def capsule(
+        self,
+        *options: str,
+        do: str | None = None,
+        command: tuple[str, ...] = (),
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        **popen: Any,
+    ) -> Done:
+        """Run the installed `capsule options -- command` to its end."""
+        before = self.marks()
+        done = subprocess.run(
+            [*self.prefix, "capsule", *self.argv(options, do, command)],
+            cwd=cwd or self.root,
+            env=self.environ | (env or {}),
+            timeout=PATIENCE,
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **popen,
+            },
+        )
+        return Done(done.returncode, text(done.stdout), text(done.stderr), self.marks() - before)
+
+    def start(
+        self, *options: str, do: str, cwd: Path | None = None, env: dict[str, str] | None = None, **popen: Any
+    ) -> "subprocess.Popen[bytes]":
+        """The same, without waiting for its end."""
+        process = subprocess.Popen(
+            [*self.prefix, "capsule", *self.argv(options, do)],
+            cwd=cwd or self.root,
+            env=self.environ | (env or {}),
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **popen,
+            },
+        )
+        self.started.append(process)
+        return process
+
+    def tool(self, *words: str) -> Done:
+        """`capsula …`"""
+        done = subprocess.run(
+            ["capsula", *words],
+            cwd=self.root,
+            env=self.environ,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+        return Done(done.returncode, text(done.stdout), text(done.stderr), 0)
+
+    def breaking(
+        self,
+        *options: str,
+        do: str | None = None,
+        kind: str = "",
+        at: int = 0,
+        error: str | int = "RuntimeError",
+        only: str = "",
+        clock: float = 0,
+        cold: bool = False,
+        env: dict[str, str] | None = None,
+    ) -> Done:
+        """A run in the harness, which see; waits for the command even when `capsule` is killed."""
+        server = self.servers.get(cold) or self._serve(cold)
+        out, err = self.base / "out", self.base / "err"
+        for path in (out, err):
+            path.unlink(missing_ok=True)
+        before = self.marks()
+        job = {
+            "argv0": "capsule",
+            "argv": self.argv(options, do),
+            "cwd": str(self.root),
+            "env": env or {},
+            "kind": kind,
+            "at": at,
+            "error": error,
+            "only": only,
+            "clock": clock,
+            "out": str(out),
+            "err": str(err),
+        }
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(json.dumps(job) + "\n")
+        server.stdin.flush()
+        answer = json.loads(server.stdout.readline())
+        return Done(
+            answer["status"],
+            text(out.read_bytes()),
+            text(err.read_bytes()),
+            self.marks() - before,
+            answer["count"],
+            answer["where"],
+        )
+
+    def _serve(self, cold: bool) -> "subprocess.Popen[str]":
+        server = subprocess.Popen(
+            [*self.prefix, sys.executable, "-P", HARNESS, *(["--cold"] if cold else [])],
+            env=self.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.servers[cold] = server
+        return server
+
+    # ------------------------------------------------------------------------------------------------ store
+
+    def entries(self) -> list[Path]:
+        return sorted(path for path in self.store.glob("ac/*/*") if path.is_file())
+
+    def blobs(self) -> list[Path]:
+        return sorted(path for path in self.store.glob("cas/*/*") if path.is_file())
+
+    def records(self) -> list[Path]:
+        return sorted(self.store.glob("recall/*"))
+
+    def forget_records(self) -> None:
+        shutil.rmtree(self.store / "recall", ignore_errors=True)
+
+    def verify(self) -> None:
+        """Every blob and entry in the store is what it is stored as, and every entry is complete."""
+        from capsula.store import upkeep
+
+        if self.store.exists():
+            found = upkeep.verify(str(self.store))
+            assert found.sound, found
+
+    def close(self) -> None:
+        for server in self.servers.values():
+            assert server.stdin is not None
+            assert server.stdout is not None
+            server.stdin.close()
+            server.wait(PATIENCE)
+            server.stdout.close()
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait(PATIENCE)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+def text(content: bytes | None) -> str:
+    return (content or b"").decode(errors="surrogateescape")
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    assert (SCRIPTS / "capsule").exists(), "capsule isn't installed beside this Python: run `make test`"
+    workspace = Workspace(tmp_path)
+    yield workspace
+    workspace.close()
+    for path, names, _ in os.walk(tmp_path):
+        for name in names:
+            if not os.path.islink(os.path.join(path, name)):
+                os.chmod(os.path.join(path, name), 0o700)
+
+
+@pytest.fixture
+def ordinary(ws: Workspace) -> Workspace:
+    """A workspace whose commands have no privileges: for root, permissions would forbid nothing."""
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("runs as root, and there is no setpriv to give its privileges up")
+        ws.prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    return ws
