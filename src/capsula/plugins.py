@@ -57,7 +57,7 @@ def compose(
     root = find_root(settings.workspace_root, cwd)
     recipe = recipe_from(settings, root, cwd)
     keep = settings.backend != "dummy"
-    store_root = find_store(settings.store, cwd, environ) if keep else ""
+    store_root = find_store(settings.store, cwd, root, environ) if keep else ""
     blobs, cache = open_store(settings.backend, store_root)
     memory = Memory(memory_path(store_root, recipe) if keep else "")
     workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe))

@@ -61,9 +61,8 @@ def recall(program: str, argv: "list[str]") -> int | None:
         return _answer(answer)
     from capsula.cli.recalled import restore_recalled
 
-    if not restore_recalled(path, record):
-        return None
-    return _answer(answer)
+    restored = restore_recalled(path, record)
+    return None if restored is None else _answer(answer, restored)
 
 
 def record_path(program: str, argv: "list[str]") -> "str | None":
@@ -80,7 +79,15 @@ def record_path(program: str, argv: "list[str]") -> "str | None":
             # What is in a file on standard input is part of the key.
             return None
         words = [argument.encode("utf-8", "surrogateescape") for argument in argv]
-        parts = [program.encode(), posix.getcwdb(), environ.get(b"CAPSULE_ARGS", b"\xff"), home, *words]
+        machine = posix.uname()
+        place = (program, machine.sysname, machine.machine)
+        parts = [
+            *map(str.encode, place),
+            posix.getcwdb(),
+            environ.get(b"CAPSULE_ARGS", b"\xff"),
+            home,
+            *words,
+        ]
     except (OSError, UnicodeError):
         return None
     whole = b"\0".join(parts)
@@ -125,9 +132,7 @@ def _same_outputs(outputs: "Area", modes: "list[tuple[str, int]]") -> bool:
         return False
 
 
-def _answer(
-    answer: "tuple[str, int, int, bytes, bytes, tuple[tuple[int, int], ...], bytes, str, str]",
-) -> int | None:
+def _answer(answer: "Answer", restored: int = 0) -> int | None:
     """Use the entry (which must still be there), replay, note. None when the entry is gone or has expired."""
     entry, exit_code, expires_ns, stdout, stderr, order, greeting, root, line = answer
     import time
@@ -150,6 +155,8 @@ def _answer(
         replay(in_order(stdout, stderr, order))
     if greeting:
         _write(2, greeting)
+    if restored:
+        line = line.replace('"bytes": 0,', f'"bytes": {restored},', 1)
     _note(root, line, time.time())
     return exit_code
 

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from capsula.cli.recall import Record
 
 
-def restore_recalled(path: str, record: "Record") -> bool:
-    """Make the outputs right for a record whose inputs stand as they were. False: go the full path, nothing
-    was changed."""
+def restore_recalled(path: str, record: "Record") -> int | None:
+    """Make the outputs right for a record whose inputs stand as they were; the bytes that were written.
+
+    None: go the full path, nothing was changed.
+    """
     _, watched, variables, inputs, _, _, answer, restoring = record
     program, capsule_id, root, cwd, patterns, memory_file, store_root, rows = restoring
     entry = answer[0]
     if look(entry) is None:
-        return False
+        return None
     recipe = Recipe(capsule_id=capsule_id, argv=(), root=root, cwd=cwd, outputs=patterns)
     memory = Memory(memory_file)
     workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe))
@@ -44,7 +46,7 @@ def restore_recalled(path: str, record: "Record") -> bool:
             burier(store_root, capsule_id),
         )
     except CapsulaError:
-        return False
+        return None
     if restored.buried:
         from capsula.cli.narrate import buried_line
 
@@ -58,4 +60,4 @@ def restore_recalled(path: str, record: "Record") -> bool:
         outputs, modes = watched_outputs(seen)
         fields = (VERSION, watched, variables, inputs, outputs, modes, answer, restoring)
         write_whole(path, to_bytes(fields))
-    return True
+    return restored.bytes

@@ -55,7 +55,7 @@ def find_target(given: str | None, cwd: str, environ: Mapping[bytes, bytes]) -> 
         elif option.name == "store_size":
             limit = value
     assert isinstance(limit, int)
-    return Target(find_store(store, cwd, dict(environ)), limit)
+    return Target(find_store(store, cwd, find_root(None, cwd), dict(environ)), limit)
 
 
 def _settings(cwd: str, environ: Mapping[bytes, bytes]) -> list[Given]:

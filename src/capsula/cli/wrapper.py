@@ -183,7 +183,7 @@ def _note(session: Session, program: str, argv: "list[str]", report: engine.Repo
 
 
 def journal_line(session: Session, report: engine.Report) -> "dict[str, str | int | float | bool]":
-    shown = " ".join([mask(word) for word in session.recipe.argv])
+    shown = mask(" ".join(session.recipe.argv))
     return {
         "time": round(time.time(), 3),
         "run": session.world.run_id,

@@ -39,9 +39,11 @@ def upwards(directory: str) -> list[str]:
     return found
 
 
-def find_store(given: "str | None", cwd: str, environ: "dict[bytes, bytes]") -> str:
+def find_store(given: "str | None", cwd: str, root: str, environ: "dict[bytes, bytes]") -> str:
     """The directory of the local store; "" when there is no home to put one in."""
     if given is not None:
+        if given.startswith("//"):
+            return os.path.normpath(os.path.join(root, given.lstrip("/")))
         return os.path.normpath(os.path.join(cwd, os.path.expanduser(given)))
     return default_store(environ)
 

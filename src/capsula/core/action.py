@@ -18,12 +18,16 @@ KEY_VERSION = "1"
 
 
 class Keyed:
-    """An action with its blobs: `digest` is the key, `blobs` holds Action, Command and every Directory by hash."""
+    """An action with its blobs: `digest` is the key, `blobs` holds Action, Command and every Directory by hash.
 
-    __slots__ = ("blobs", "digest", "inputs_hash")
+    `command` is the hash of the Command among them.
+    """
 
-    def __init__(self, digest: Digest, inputs_hash: str, blobs: dict[str, bytes]) -> None:
+    __slots__ = ("blobs", "command", "digest", "inputs_hash")
+
+    def __init__(self, digest: Digest, command: str, inputs_hash: str, blobs: dict[str, bytes]) -> None:
         self.digest = digest
+        self.command = command
         self.inputs_hash = inputs_hash
         self.blobs = blobs
 
@@ -52,7 +56,7 @@ def key(recipe: "Recipe", context: "Context") -> Keyed:
     )
     digest, command_digest = digest_of(action), digest_of(command)
     blobs = {**context.directories, command_digest.hash: command, digest.hash: action}
-    return Keyed(digest, inputs_hash(recipe, context), blobs)
+    return Keyed(digest, command_digest.hash, inputs_hash(recipe, context), blobs)
 
 
 def salt_facts(recipe: "Recipe", context: "Context") -> "list[Fact]":

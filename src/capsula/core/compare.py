@@ -5,8 +5,9 @@ from capsula.core.facts import unpack
 from capsula.core.names import from_text, printable
 from capsula.core.node import DIRECTORY, FILE, LINK
 from capsula.core.reapi import Action, Command, Directory
-from capsula.core.secrets import is_secret
+from capsula.core.secrets import is_secret, mask
 from capsula.core.wire import decode
+from capsula.errors import BlobMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Difference:
         self.change = change
 
     def __str__(self) -> str:
-        lead = "" if self.kind in ("file", "directory", "outside", "link") else self.kind + " "
-        return f"{lead}{printable(self.name)} {self.change}".strip()
+        lead = "" if self.kind in ("file", "directory", "outside", "link") else self.kind
+        return " ".join([part for part in (lead, printable(self.name), self.change) if part])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Difference) and str(self) == str(other) and self.kind == other.kind
@@ -57,9 +58,14 @@ def actions(old: Digest, new: Digest, read: "Read") -> list[Difference]:
     if before.input_root_digest != after.input_root_digest:
         _trees("", before.input_root_digest, after.input_root_digest, read, found)
     if before.command_digest != after.command_digest and before.command_digest and after.command_digest:
-        _commands(
-            decode(Command, read(before.command_digest)), decode(Command, read(after.command_digest)), found
-        )
+        try:
+            _commands(
+                decode(Command, read(before.command_digest)),
+                decode(Command, read(after.command_digest)),
+                found,
+            )
+        except BlobMissing:
+            found.append(Difference("argv", "", "or a variable changed (not kept, as it may hold a secret)"))
     if before.salt != after.salt:
         _salts(unpack(before.salt), unpack(after.salt), found)
     return found
@@ -123,11 +129,14 @@ def _links(
 def _commands(before: Command, after: Command, found: list[Difference]) -> None:
     old, new = before.arguments, after.arguments
     if len(old) != len(new):
-        found.append(Difference("argv", "", f"was {_told(' '.join(old))}, is {_told(' '.join(new))}"))
+        was, now = mask(" ".join(old)), mask(" ".join(new))
+        found.append(Difference("argv", "", f"was {_told(was)}, is {_told(now)}"))
     else:
         for at, (left, right) in enumerate(zip(old, new, strict=True)):
             if left != right:
-                found.append(Difference("argv", f"[{at}]", f"was {_told(left)}, is {_told(right)}"))
+                found.append(
+                    Difference("argv", f"[{at}]", f"was {_told(mask(left))}, is {_told(mask(right))}")
+                )
     if before.working_directory != after.working_directory:
         was, now = before.working_directory or ".", after.working_directory or "."
         found.append(Difference("option", "working directory", f"was {_told(was)}, is {_told(now)}"))

@@ -19,12 +19,28 @@ def is_secret(name: str) -> bool:
     return any([word in upper for word in _SECRET_WORDS])
 
 
-def mask(word: str) -> str:
-    """An argument for the journal: without the value of `--token=…` and its like, or the password in an URL."""
-    name, equals, value = word.partition("=")
-    if equals and value and is_secret(name):
-        return f"{name}=***"
-    scheme, separator, rest = word.partition("://")
-    if separator and "@" in rest.partition("/")[0] and ":" in rest.partition("@")[0]:
-        return f"{scheme}://***@{rest.partition('@')[2]}"
-    return word
+def mask(text: str) -> str:
+    """A command line for people, without the values of options that probably hold a secret.
+
+    `--token=x` and `--token x` lose the x, `https://user:word@host` the user and the word; also inside of an argument,
+    as in `sh -c "curl --token x"`.
+    """
+    words = text.split(" ")
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if equals and value and is_secret(name):
+            words[at] = f"{name}=***"
+        elif word.startswith("-") and not equals and is_secret(word) and at + 1 < len(words):
+            words[at + 1] = "***"
+        elif "://" in word:
+            scheme, _, rest = word.partition("://")
+            user, at_sign, host = rest.partition("@")
+            if at_sign and "/" not in user:
+                words[at] = f"{scheme}://***@{host}"
+    return " ".join(words)
+
+
+def holds_secret(argv: "tuple[str, ...]", environment: "tuple[str, ...]") -> bool:
+    """Whether the arguments, or a variable of one of these names, probably hold a secret."""
+    line = " ".join(argv)
+    return mask(line) != line or any([is_secret(name) for name in environment])

@@ -7,6 +7,7 @@ from capsula.core.names import printable
 from capsula.core.node import FILE
 from capsula.core.reapi import ActionResult, Any, ExecutedActionMetadata, Timestamp
 from capsula.core.result import to_result
+from capsula.core.secrets import holds_secret, mask
 from capsula.engine.job import Attempt, Policy, Report, World
 from capsula.errors import CapsulaError, StoreError
 
@@ -26,8 +27,10 @@ def keep(attempt: Attempt, keyed: "Keyed", outcome: "Outcome") -> None:
     recipe, policy, world, report = attempt.recipe, attempt.policy, attempt.world, attempt.report
     if attempt.entry is None and not policy.explain:
         explain(attempt, keyed)
-    for content in keyed.blobs.values():
-        world.blobs.put(content)
+    for name, content in keyed.blobs.items():
+        # What looks like a credential is never stored in clear: then explanations do without the command line.
+        if name != keyed.command or not holds_secret(recipe.argv, recipe.environment):
+            world.blobs.put(content)
     world.past.record(recipe.capsule_id, keyed.digest)
     outputs = world.tree.outputs()
     report.nodes = {world.tree.named(path): node for path, node in outputs.nodes.items()}
@@ -42,7 +45,7 @@ def keep(attempt: Attempt, keyed: "Keyed", outcome: "Outcome") -> None:
     origin = Origin(
         run=world.run_id,
         capsule_id=recipe.capsule_id,
-        argv=" ".join(recipe.argv)[:200],
+        argv=mask(" ".join(recipe.argv))[:200],
         host=world.host,
         job=policy.job,
         started_ns=outcome.start_ns,

@@ -35,8 +35,12 @@ def append_line(root: str, line: bytes) -> None:
             fd = posix.open(path, flags, 0o600)
         try:
             # A single write at the end of the file: lines of several processes don't mix.
-            posix.write(fd, line)
-            if posix.fstat(fd).st_size > LIMIT:
+            if posix.write(fd, line) < len(line):
+                # The disk is full. What there is of this line shall not spoil the next one as well.
+                posix.write(fd, b"\n")
+            mine = posix.fstat(fd)
+            # Another process may have put this file away meanwhile: then the one at `path` is new, and stays.
+            if mine.st_size > LIMIT and posix.stat(path).st_ino == mine.st_ino:
                 posix.rename(path, f"{root}/journal/journal.1.jsonl")
         finally:
             posix.close(fd)
@@ -72,7 +76,7 @@ def read(root: str) -> "Iterator[dict[str, object]]":
                 for line in file:
                     try:
                         row = json.loads(line)
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         continue
                     if isinstance(row, dict):
                         yield row
