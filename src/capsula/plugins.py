@@ -53,7 +53,9 @@ class Session:
 def compose(
     settings: "Settings", *, cwd: str, environ: "dict[bytes, bytes]", say: "Callable[[str], None]"
 ) -> Session:
-    """Raises UsageError for settings that can't be, NotAvailable for a backend that isn't built."""
+    """Raises UsageError for settings that can't be, NotAvailable for a backend that isn't built, StoreError for a
+    directory that can't be a store.
+    """
     root = find_root(settings.workspace_root, cwd)
     recipe = recipe_from(settings, root, cwd)
     keep = settings.backend != "dummy"
@@ -105,7 +107,9 @@ def open_store(backend: str, root: str) -> "tuple[BlobStore, ActionCache]":
     """The store by its name; the built-in ones only so far."""
     if backend == "disk":
         from capsula.store.disk import DiskStore
+        from capsula.store.layout import claim
 
+        claim(root)
         disk = DiskStore(root, now=time.time)
         return disk, disk
     if backend == "dummy":

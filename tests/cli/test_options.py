@@ -129,9 +129,8 @@ def tool_tag(asking):
     asking.ask(tool_tag=["gcc 13", "-O2"])
     tagged = asking.run("--inputs_hash", "-i", "in").out
     assert tagged != plain
-    assert tagged == asking.ws.capsule("--inputs_hash", "-i", "in", "-t", "-O2", "-tgcc 13").out or (
-        asking.place in ("home", "variable")
-    )
+    asking.ask(tool_tag=["-O2", "gcc 13", "-O2"])
+    assert asking.run("--inputs_hash", "-i", "in").out == tagged, "neither order nor repetition counts"
 
 
 def tool_command(asking):
@@ -317,11 +316,10 @@ def test_help_lists_every_option_and_runs_nothing(ws, spelled):
     ws.write("Capsule.toml", "not toml at all [")
     done = ws.capsule(spelled, do=":")
     assert (done.code, done.ran, done.err) == (0, 0, "")
-    for shows in OPTIONS:
-        name = shows.__name__.rstrip("_")
-        for full in {"s3": [f"s3_{n}" for n in S3 + ENDPOINTS], "honeycomb": ["honeycomb_kv"]}.get(name, [name]):
-            assert full in done.out
-    assert "--file" in done.out
+    aliases = {"cache_failures", "s3", "honeycomb"}
+    names = {shows.__name__.rstrip("_") for shows in OPTIONS} - aliases
+    for name in {*names, "file", "honeycomb_kv", *[f"s3_{name}" for name in S3 + ENDPOINTS]}:
+        assert re.search(rf"--(\[no_\])?{name}\b", done.out), name
 
 
 def test_the_version_is_shown_without_home_or_directory(ws):

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def run_right(ws, made, a, b, **keywords):
 def kept_contents(ws):
     """All that a user would find: in the workspace, and in the trash."""
     found = set()
-    for top in (ws.root, *ws.store.glob("trash/*/item")):
+    for top in (ws.root, *(folder / "item" for folder in ws.store.glob("trash/*"))):
         for path in (top, *top.rglob("*")):
             if path.is_symlink():
                 found.add("-> " + os.readlink(path))
@@ -81,8 +82,6 @@ def no_leftovers(ws):
 def nothing_stays_in_tmp(ws):
     """What kills left in the store is gone after the sweep of some later day."""
     from capsula.store.sweep import tidy
-
-    import time
 
     tidy(str(ws.store), time.time() + 30 * 86400)
     assert list((ws.store / "tmp").rglob("*")) == []
@@ -208,3 +207,100 @@ ALL = [nothing, all_missing, some_missing, edited, foreign, other_types]
 def test_killed_at_every_step_of_a_hit(ws, made, spoil, recalled):
     steps = kill_a_hit(ws, made, spoil, recalled=recalled)
     assert steps > (3 if spoil is nothing else 15), "too few steps to be all"
+
+
+def test_killed_at_every_step_of_a_hit_that_replaces_an_older_result(ws, made):
+    def old_result(ws, step):
+        give(ws, "old", "b")
+        run_right(ws, made, "old", "b")
+        give(ws, "a", "b")
+        return set()
+
+    assert kill_a_hit(ws, made, old_result, recalled=False) > 15
+    assert list(ws.store.glob("trash/*")) == [], "what runs of this capsule made isn't the user's"
+
+
+# ------------------------------------------------------------------------------------------- across file systems
+
+
+@pytest.fixture
+def far(ws):
+    """The store is on another file system than the workspace: nothing can be renamed from one to the other."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == ws.root.stat().st_dev:
+        pytest.skip("there is no second file system")
+    folder = Path(tempfile.mkdtemp(dir=memory, prefix="capsula-tests-"))
+    ws.cache, ws.store = folder, folder / "capsula"
+    ws.environ["XDG_CACHE_HOME"] = str(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("recalled", [True, False], ids=["recalled", "the whole way"])
+@pytest.mark.parametrize("spoil", [edited, foreign, other_types])
+def test_killed_at_every_step_of_a_hit_from_another_file_system(far, ws, made, spoil, recalled):
+    assert kill_a_hit(ws, made, spoil, recalled=recalled) > 15
+
+
+@pytest.mark.parametrize("where", ["the same file system", "another file system"])
+def test_killed_at_every_step_with_a_large_output(ws, request, where):
+    """Above a MiB contents go in pieces from file to file."""
+    if where == "another file system":
+        request.getfixturevalue("far")
+    options, do = ("-i", "in", "-o", "big"), "read a < in; yes $a | head -c 2500000 > big"
+    kinds = ("miss", "hit", "hit over an edited one")
+    for kind in kinds:
+        for step in range(1, 1000):
+            content = f"{kind} {step}"
+            ws.write("in", content)
+            right = (content + "\n").encode() * 2_500_000
+            right = right[:2_500_000]
+            precious = b""
+            if kind != "miss":
+                assert ws.breaking(*options, do=do).code == 0
+                ws.path("big").unlink()
+            if kind == "hit over an edited one":
+                precious = f"edited {content}\n".encode() * 100_000
+                ws.write("big", precious)
+            done = ws.breaking(*options, do=do, kind="kill", at=step)
+            if done.code != -9:
+                assert done.code == 0
+                break
+            ws.verify()
+            again = ws.breaking(*options, do=do)
+            assert (again.code, again.ran) == (0, int(kind == "miss" and again.ran)), done
+            assert ws.path("big").read_bytes() == right, done
+            if precious:
+                assert [path.read_bytes() for path in ws.store.glob("trash/*/item")] == [precious], done
+                shutil.rmtree(ws.store / "trash")
+            assert sorted(path.name for path in ws.root.iterdir()) == ["big", "in"]
+        assert step > 10
+    ws.verify()
+    nothing_stays_in_tmp(ws)
+
+
+def test_killed_while_outputs_on_another_file_system_are_put_back(ws, tmp_path):
+    """Then they are prepared right beside their place, as nothing of ours is on their file system."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == ws.root.stat().st_dev:
+        pytest.skip("there is no second file system")
+    folder = Path(tempfile.mkdtemp(dir=memory, prefix="capsula-tests-"))
+    names = "abcdef"
+    options = ("-i", "in", *[word for name in names for word in ("-o", f"{folder}/{name}/out")])
+    do = f"for n in {' '.join(names)}; do mkdir -p {folder}/$n; cat in > {folder}/$n/out; done"
+    ws.write("in", "one")
+    try:
+        assert ws.breaking(*options, do=do).code == 0
+        for step in range(1, 1000):
+            for name in names:
+                (folder / name / "out").unlink()
+            done = ws.breaking(*options, do=do, kind="kill", at=step)
+            if done.code != -9:
+                break
+            assert ws.breaking(*options, do=do).ran == 0
+            found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+            assert found == sorted([*names, *[f"{name}/out" for name in names]]), done
+            assert {(folder / name / "out").read_text() for name in names} == {"one"}
+    finally:
+        shutil.rmtree(folder)
+    assert step > 15

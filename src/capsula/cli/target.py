@@ -12,7 +12,7 @@ from capsula.config.places import find_root, find_store
 from capsula.config.settings import HOME_FILE, LOCAL_FILES, choose_section, split_section
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
-from capsula.store.layout import BLOBS, ENTRIES, JOURNAL, SIZE, refusal
+from capsula.store.layout import is_ours, refusal
 
 Given = tuple[Option, object]
 
@@ -38,7 +38,7 @@ class Target:
             raise CapsulaError(f"{self.shown} is no directory, so it can't be a store") from None
         except OSError as error:
             raise refusal(error, self.root, "read") from error
-        if names and not {BLOBS, ENTRIES, JOURNAL, SIZE} & set(names):
+        if names and not is_ours(names):
             raise CapsulaError(
                 f"{self.shown} is no store: it has other things in it",
                 hint="--store names the directory of a store; without it, it is the one that capsule uses here",

@@ -25,6 +25,13 @@ def sha256(content: bytes | None = None) -> "Hash":
     return _load(content or b"")
 
 
+def fastest(count: int) -> "Callable[[bytes], Hash]":
+    """The function to hash `count` pieces with, for loops that can't afford `sha256` in between."""
+    if count > 16 and _Hashing.fast is None:
+        _load(b"")
+    return _Hashing.fast or sha256
+
+
 def _load(content: bytes) -> "Hash":
     try:
         from _hashlib import openssl_sha256

@@ -2,7 +2,7 @@
 
 from capsula.core.digest import Digest, digest_of
 from capsula.core.names import to_text
-from capsula.core.wire import directory_node, file_node, symlink_node
+from capsula.core.wire import directory_node, file_nodes, symlink_node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ class Leaves:
 
 
 def leaves(
-    files: "list[tuple[str, Digest, bool]]", links: "list[tuple[str, str]]", *, declared: bool
+    files: "list[tuple[str, str, int, bool]]", links: "list[tuple[str, str]]", *, declared: bool
 ) -> Leaves:
-    """`files` are (name, digest, executable), `links` are (name, target); in any order."""
-    named = sorted([(to_text(name), digest, executable) for name, digest, executable in files], key=_first)
+    """`files` are (name, hash, size, executable), `links` are (name, target); in any order."""
+    named = sorted([(to_text(row[0]), *row[1:]) if not row[0].isascii() else row for row in files])
     pointing = sorted([(to_text(name), to_text(target)) for name, target in links])
     return Leaves(
-        b"".join([file_node(name, digest, executable) for name, digest, executable in named]),
+        file_nodes(named),
         b"".join([symlink_node(name, target) for name, target in pointing]),
         declared=declared,
     )

@@ -116,6 +116,30 @@ def file_node(name: str, digest: Digest, is_executable: bool, unix_mode: "int | 
     return b"\n" + (_SHORT[size] if size < 128 else varint(size)) + node
 
 
+def file_nodes(rows: "list[tuple[str, str, int, bool]]") -> bytes:
+    """The whole `files` of a Directory from (name, hash, size, executable), in the order given: `file_node` for each,
+    without a call and an object for every file in the usual case.
+    """
+    nodes = []
+    for name, digits, size, executable in rows:
+        # All that doesn't fit in here (long or odd names, empty files, huge ones) goes the long way.
+        if (
+            executable
+            or not name.isascii()
+            or not 0 < len(name) < 48
+            or not 0 < size < 1 << 42
+            or len(digits) != 64
+        ):
+            nodes.append(file_node(name, Digest(digits, size), executable))
+            continue
+        text, number = name.encode(), varint(size)
+        rest, inner = len(text) + len(number), 67 + len(number)
+        nodes.append(
+            b"\n%c\n%c%b\x12%c\n@%b\x10%b" % (rest + 71, len(text), text, inner, digits.encode(), number)
+        )
+    return b"".join(nodes)
+
+
 def directory_node(name: str, digest: Digest) -> bytes:
     """A DirectoryNode as it stands in the `directories` of a Directory, tag and length included."""
     return field(2, _name_and_digest(name, digest))

@@ -35,7 +35,7 @@ def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
             if attempt.entry is None and _settled(attempt, _look_up(attempt, attempt.keyed)):
                 world.flight.leave()
                 return report
-        if attempt.entry is None and (policy.explain or policy.dry_run):
+        if policy.explain or policy.dry_run:
             _explain(attempt, attempt.keyed)
     except CapsulaError as error:
         report.outcome, report.problem = UNCACHED, error
@@ -70,10 +70,11 @@ def _run_and_keep(attempt: Attempt) -> Report:
 
 
 def _explain(attempt: Attempt, keyed: "Keyed") -> None:
-    from capsula.engine.keep import explain
+    if attempt.entry is None:
+        from capsula.engine.keep import explain
 
-    explain(attempt, keyed)
-    if not attempt.policy.dry_run:
+        explain(attempt, keyed)
+    if attempt.report.why and not attempt.policy.dry_run:
         # Before the run: on a long one, the user wants to know now.
         attempt.world.say(f"miss: {attempt.report.why}")
 
@@ -142,6 +143,8 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
         report.why = reason
         return False
     if policy.placebo or policy.sampled:
+        if policy.dry_run:
+            report.why = "there is a result, but it runs all the same, to be compared with it"
         return False
     if policy.dry_run:
         report.outcome, report.why = HIT, "the result is in the cache"

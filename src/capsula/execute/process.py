@@ -105,7 +105,14 @@ def run_command(
             relay = Relay(streams)
             _copy(relay, child, signals)
             signals.stop()
-            _close(relay, outcome, signals)
+            try:
+                _close(relay, outcome, signals)
+            except (
+                Exception
+            ) as error:  # the command has run: its exit code is the answer, whatever became of its log
+                outcome.stdout = outcome.stderr = None
+                for stream in streams:
+                    _note(outcome, stream.number, f"its log is lost: {error!r}")
     finally:
         for stream in streams:
             stream.close()
@@ -133,10 +140,18 @@ class _Child:
 
     def reap(self) -> bool:
         """Whether it has ended; then the outcome knows how."""
-        pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        outcome = self.outcome
+        try:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        except ChildProcessError:  # somebody else in this process has waited for it
+            outcome.exit_code = 255
+            outcome.cut, outcome.reason = (
+                True,
+                "the exit code isn't known: the process was taken away from us",
+            )
+            return True
         if pid == 0:
             return False
-        outcome = self.outcome
         outcome.seconds = time.monotonic() - self._began
         outcome.end_ns = time.time_ns()
         if os.WIFSIGNALED(status):

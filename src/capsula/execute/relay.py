@@ -78,22 +78,27 @@ class Log:
         """Keep nothing of it, and remember why."""
         self.lost = self.lost or why
         self._held = bytearray()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            try:
+        try:
+            if self._fd >= 0:
+                os.close(self._fd)
+            if self._path:
                 os.unlink(self._path)
-            except OSError:
-                pass
+        except OSError:
+            pass
+        self._fd, self._path = -1, ""
 
     def close(self) -> Captured | None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            try:
+                os.close(fd)
+            except OSError as error:  # a network's disk may say only now that it is full
+                self.drop(f"its log can't be kept: {error}")
         if self.lost:
             return None
-        if self._fd < 0:
-            return Captured(bytes(self._held), None, self.size)
-        os.close(self._fd)
-        self._fd = -1
-        return Captured(None, self._path, self.size)
+        if self._path:
+            return Captured(None, self._path, self.size)
+        return Captured(bytes(self._held), None, self.size)
 
     def _open(self) -> None:
         if self._dir is None:
@@ -232,6 +237,7 @@ class Relay:
         ended, deadline = False, 0.0
         while not ended or self._live():
             ready = [fd for fd, _ in self._poll.poll(self._patience(child, ended, deadline))]
+            quiet = self._quiet(ready)
             self._serve(ready)
             if not ended:
                 if (child < 0 or child in ready) and has_ended():
@@ -239,7 +245,7 @@ class Relay:
                     if child >= 0:
                         self._poll.unregister(child)
                     self._end()
-            elif is_abandoned() or (time.monotonic() >= deadline and self._is_settled(ready)):
+            elif is_abandoned() or (time.monotonic() >= deadline and self._is_settled(quiet)):
                 return
 
     def run_to_the_end(self) -> None:
@@ -300,10 +306,14 @@ class Relay:
                 stream.terminal.mirror()
                 stream.terminal.close_slave()
 
-    def _is_settled(self, ready: "list[int]") -> bool:
-        """All that the command itself has written is here and passed on; what may come is from those it left behind."""
+    def _quiet(self, ready: "list[int]") -> "list[Stream]":
+        """The streams that were looked at and had nothing. (One that waits for room wasn't looked at.)"""
+        return [stream for fd, stream in self._watched.items() if fd == stream.source and fd not in ready]
+
+    def _is_settled(self, quiet: "list[Stream]") -> bool:
+        """All that the command itself wrote is here and passed on; what may come is from those it left behind."""
         return all(
-            stream.pending is None and (stream.source not in ready or stream.since_end >= _PIPE_MOST)
+            stream.pending is None and (stream in quiet or stream.since_end >= _PIPE_MOST)
             for stream in self._live()
         )
 

@@ -91,16 +91,16 @@ def exec_command(argv: "tuple[str, ...]", environ: "dict[bytes, bytes]") -> "NoR
 
 
 def child_environment(environ: "dict[bytes, bytes]") -> "dict[bytes, bytes]":
-    """The environment that we were started with: without the LC_CTYPE that Python may have put into it (PEP 538)."""
+    """A copy, as we were started with it: without the LC_CTYPE that Python may have put into it (PEP 538)."""
     if environ.get(b"LC_CTYPE") not in _COERCED_LOCALES:
-        return environ
+        return environ.copy()
     try:
         with open("/proc/self/environ", "rb") as started_with:
             kept = any(entry.startswith(b"LC_CTYPE=") for entry in started_with.read().split(b"\0"))
     except OSError:
-        return environ  # nothing to compare with (macOS): a user's own setting is the likelier
+        kept = True  # nothing to compare with (macOS): a user's own setting is the likelier
     if kept:
-        return environ
+        return environ.copy()
     return {name: value for name, value in environ.items() if name != b"LC_CTYPE"}
 
 

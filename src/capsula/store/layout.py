@@ -15,6 +15,10 @@ from itertools import count
 from capsula.core.digest import sha256
 from capsula.errors import StoreError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 BLOBS, ENTRIES, TMP, HELD, QUARANTINE, TRASH = "cas", "ac", "tmp", "held", "quarantine", "trash"
 LOCKS, RECALL, STATE, IDS, JOURNAL, SIZE = "locks", "recall", "state", "ids", "journal", "size"
 
@@ -25,6 +29,51 @@ GRACE = 3600.0
 _MAGIC = b"capsula-ac1\n"
 _HEAD = len(_MAGIC) + 65
 _counter = count()
+
+
+# The mark of a cache directory (bford.info/cachedir): backups leave it out, and we know it for ours.
+TAG = "CACHEDIR.TAG"
+_TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# This is the local store of capsula; `capsula cache` looks after it.\n"
+
+
+def claim(root: str) -> None:
+    """Make sure that `root` is a store of ours, or can become one; StoreError when it is somebody's directory.
+
+    Sweeps delete what they find in it, so a directory with other things in it (`--store .`) is never taken over.
+    """
+    path = f"{root}/{TAG}"
+    try:
+        os.lstat(path)
+        return
+    except OSError:
+        pass
+    try:
+        names = os.listdir(root)
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        raise refusal(error, root, "read") from error
+    if names and not is_ours(names):
+        raise StoreError(
+            f"{root} is not a store of capsula, and not empty",
+            hint="choose an empty or new directory with --store",
+        )
+    try:
+        make_directories(root)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, _TAG_TEXT)
+        finally:
+            os.close(fd)
+    except OSError:
+        # Read-only, or full: it can still be read from, and what can't be written is said when it is tried.
+        return
+
+
+def is_ours(names: "Collection[str]") -> bool:
+    """Whether a directory with these names in it is a store: by its tag, or by all that is there having our names."""
+    ours = {BLOBS, ENTRIES, TMP, HELD, QUARANTINE, TRASH, LOCKS, RECALL, STATE, IDS, JOURNAL, SIZE}
+    return TAG in names or (set(names) <= ours and not ours.isdisjoint(names))
 
 
 def blob_path(root: str, name: str) -> str:

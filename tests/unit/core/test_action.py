@@ -32,7 +32,7 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def context(**changes: Any) -> Context:
-    root, directories = build({"app/src": leaves([("f", A, False)], [], declared=True)})
+    root, directories = build({"app/src": leaves([("f", A.hash, 1, False)], [], declared=True)})
     found: dict[str, Any] = {
         "input_root": root,
         "directories": directories,
@@ -70,10 +70,10 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "another tag": ({"tags": ("v1", "v2")}, {}),
     "capture": ({"captures": (True, False)}, {}),
     "name of the inputs hash": ({"hash_variable": "X"}, {}),
-    "content": ({}, tree([("f", B, False)], [])),
-    "name": ({}, tree([("g", A, False)], [])),
-    "executable": ({}, tree([("f", A, True)], [])),
-    "link": ({}, tree([("f", A, False)], [("l", "x")])),
+    "content": ({}, tree([("f", B.hash, 1, False)], [])),
+    "name": ({}, tree([("g", A.hash, 1, False)], [])),
+    "executable": ({}, tree([("f", A.hash, 1, True)], [])),
+    "link": ({}, tree([("f", A.hash, 1, False)], [("l", "x")])),
     "outside content": ({}, {"outside": (("/lib/a", B.hash),)}),
     "outside name": ({}, {"outside": (("/lib/b", A.hash),)}),
     "outside file gone": ({}, {"outside": ()}),
@@ -160,7 +160,15 @@ def test_every_blob_of_the_action_is_there() -> None:
     assert all(digest_of(content).hash == name for name, content in BASE.blobs.items())
 
 
-HASH_CHANGES = ["content", "name", "executable", "link", "outside content", "outside name", "content behind a link"]
+HASH_CHANGES = [
+    "content",
+    "name",
+    "executable",
+    "link",
+    "outside content",
+    "outside name",
+    "content behind a link",
+]
 HASH_CHANGES += ["tag", "another tag", "output of a tool", "exit code of a tool", "file on standard input"]
 
 
@@ -173,7 +181,8 @@ def test_the_inputs_hash_is_of_inputs_and_tags_alone(change: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("argv", ("\udcff",)), ("tags", ("\udcff",)), ("capsule_id", "\udcff"), ("outputs", ("\udcff",))]
+    ("field", "value"),
+    [("argv", ("\udcff",)), ("tags", ("\udcff",)), ("capsule_id", "\udcff"), ("outputs", ("\udcff",))],
 )
 def test_a_text_that_is_no_utf8_has_a_key_of_its_own(field: str, value: object) -> None:
     other = ("\U0010feff",) if isinstance(value, tuple) else "\U0010feff"

@@ -25,7 +25,9 @@ def test_rows_come_back(rows: list[tuple[str, ...]]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(ROWS, ROWS)
-def test_different_rows_have_different_bytes(left: list[tuple[str, ...]], right: list[tuple[str, ...]]) -> None:
+def test_different_rows_have_different_bytes(
+    left: list[tuple[str, ...]], right: list[tuple[str, ...]]
+) -> None:
     assert (pack(left) == pack(right)) == (left == right)
 
 
@@ -38,14 +40,29 @@ def test_the_bytes_are_those_of_the_format() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"x", b"1", b"1(", b"1()", b"0(", b"1(1:a)", b"1(1:a,", b"1(2:a,)", b"1(1:\xff,)", b"2(1:a,)", b"0()x", b"(1:a,)"],
+    [
+        b"x",
+        b"1",
+        b"1(",
+        b"1()",
+        b"0(",
+        b"1(1:a)",
+        b"1(1:a,",
+        b"1(2:a,)",
+        b"1(1:\xff,)",
+        b"2(1:a,)",
+        b"0()x",
+        b"(1:a,)",
+    ],
 )
 def test_what_are_no_rows_is_refused(content: bytes) -> None:
     with pytest.raises(WireError):
         unpack(content)
 
 
-@pytest.mark.parametrize("content", [b"-1()", b"+1(1:a,)", b" 1(1:a,)", b"0_1(1:a,)", b"1(+1:a,)", b"1( 1:a,)", b"1(:,)"])
+@pytest.mark.parametrize(
+    "content", [b"-1()", b"+1(1:a,)", b" 1(1:a,)", b"0_1(1:a,)", b"1(+1:a,)", b"1( 1:a,)", b"1(:,)"]
+)
 def test_numbers_are_digits_and_nothing_else(content: bytes) -> None:
     with pytest.raises(WireError):
         unpack(content)

@@ -11,7 +11,16 @@ from capsula.core.names import from_text, printable, to_text
 # Bytes around everything that matters: the private characters themselves (F4 8F B8 80 to F4 8F BB BF), parts of
 # them, bytes that are no UTF-8, and plain text.
 TRICKY = st.sampled_from(
-    [b"\xf4\x8f\xb8\x80", b"\xf4\x8f\xbb\xbf", b"\xf4\x8f\xb8", b"\xf4", b"\x8f", b"\x80", b"\xff", b"\xed\xb2\x80"]
+    [
+        b"\xf4\x8f\xb8\x80",
+        b"\xf4\x8f\xbb\xbf",
+        b"\xf4\x8f\xb8",
+        b"\xf4",
+        b"\x8f",
+        b"\x80",
+        b"\xff",
+        b"\xed\xb2\x80",
+    ]
     + [b"a", b" ", b"\n", b"\\", "é".encode(), "🙂".encode(), "\U0010fdff".encode(), "\U0010ff00".encode()]
 )
 RAW = st.one_of(st.binary(max_size=12), st.lists(TRICKY, max_size=8).map(b"".join))

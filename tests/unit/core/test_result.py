@@ -37,7 +37,9 @@ NAMES = st.one_of(
 MODES = st.integers(0, 0o777)
 LEAVES = st.one_of(
     st.builds(lambda mode, digest: Node(FILE, mode=mode, digest=digest), MODES, st.sampled_from([A, EMPTY])),
-    st.builds(lambda target: Node(LINK, target=target), st.sampled_from(["x", "../..", "/etc", "\udcff", "a/b"])),
+    st.builds(
+        lambda target: Node(LINK, target=target), st.sampled_from(["x", "../..", "/etc", "\udcff", "a/b"])
+    ),
 )
 # A tree: a name leads to a node, or to (mode, tree).
 INNER = st.recursive(
@@ -151,7 +153,11 @@ def test_special_mode_bits_are_dropped() -> None:
 def test_without_a_mode_there_is_the_usual_one() -> None:
     """Entries of other engines tell no more than whether a file is executable."""
     nodes = of_tree(
-        Tree(root=Directory(files=(FileNode(name="f", digest=A), FileNode(name="x", digest=A, is_executable=True))))
+        Tree(
+            root=Directory(
+                files=(FileNode(name="f", digest=A), FileNode(name="x", digest=A, is_executable=True))
+            )
+        )
     )
     assert {path: node.mode for path, node in nodes.items()} == {"d": 0o755, "d/f": 0o644, "d/x": 0o755}
     result = ActionResult(output_files=(OutputFile(path="g", digest=A, is_executable=True),))
@@ -193,7 +199,9 @@ def test_an_impossible_name_in_a_tree_is_refused(name: str) -> None:
         checked_name(name)
 
 
-@pytest.mark.parametrize("text", ["\U0010fe2f", "a\U0010fe2fb", "\U0010fe2e", "\U0010fe2e\U0010fe2e", "\U0010fe00"])
+@pytest.mark.parametrize(
+    "text", ["\U0010fe2f", "a\U0010fe2fb", "\U0010fe2e", "\U0010fe2e\U0010fe2e", "\U0010fe00"]
+)
 def test_a_name_that_becomes_hostile_when_it_is_decoded_is_refused(text: str) -> None:
     """The private characters stand for bytes, and those of `/`, `.` and NUL are bytes too."""
     with pytest.raises(EntryCorrupt):
@@ -205,7 +213,23 @@ def test_a_name_that_becomes_hostile_when_it_is_decoded_is_refused(text: str) ->
 
 @pytest.mark.parametrize(
     "path",
-    [".", "a/..", "a/../b", "./a", "a/.", "a//b", "a/", "a\0", "/a/../b", "/a/./b", "../a/../b", "../..", "..", "/..", "//.."],
+    [
+        ".",
+        "a/..",
+        "a/../b",
+        "./a",
+        "a/.",
+        "a//b",
+        "a/",
+        "a\0",
+        "/a/../b",
+        "/a/./b",
+        "../a/../b",
+        "../..",
+        "..",
+        "/..",
+        "//..",
+    ],
 )
 def test_an_impossible_path_is_refused(path: str) -> None:
     with pytest.raises(EntryCorrupt):
@@ -231,7 +255,9 @@ def test_nothing_may_lie_below_a_file_or_a_link(kind: str) -> None:
     if kind == "file":
         result = ActionResult(output_files=(below, OutputFile(path="a", digest=A)))
     else:
-        result = ActionResult(output_files=(below,), output_symlinks=(OutputSymlink(path="a", target="/etc"),))
+        result = ActionResult(
+            output_files=(below,), output_symlinks=(OutputSymlink(path="a", target="/etc"),)
+        )
     with pytest.raises(EntryCorrupt, match="below 'a'"):
         from_result(result, reader({}))
 
@@ -253,9 +279,12 @@ def test_a_tree_can_be_replaced_by_a_link_only_with_nothing_left_below() -> None
         Directory(files=(FileNode(name="n", digest=A),), symlinks=(SymlinkNode(name="n", target="/etc"),)),
         Directory(symlinks=(SymlinkNode(name="n", target="x"), SymlinkNode(name="n", target="y"))),
         Directory(
-            directories=(DirectoryNode(name="n", digest=EMPTY),), symlinks=(SymlinkNode(name="n", target="/etc"),)
+            directories=(DirectoryNode(name="n", digest=EMPTY),),
+            symlinks=(SymlinkNode(name="n", target="/etc"),),
         ),
-        Directory(files=(FileNode(name="n", digest=A),), directories=(DirectoryNode(name="n", digest=EMPTY),)),
+        Directory(
+            files=(FileNode(name="n", digest=A),), directories=(DirectoryNode(name="n", digest=EMPTY),)
+        ),
     ],
     ids=["files", "file-and-link", "links", "directory-and-link", "file-and-directory"],
 )
@@ -268,7 +297,8 @@ def test_a_path_that_stands_twice_in_a_result_is_refused() -> None:
     for result in (
         ActionResult(output_files=(OutputFile(path="a", digest=A), OutputFile(path="a", digest=EMPTY))),
         ActionResult(
-            output_files=(OutputFile(path="a", digest=A),), output_symlinks=(OutputSymlink(path="a", target="x"),)
+            output_files=(OutputFile(path="a", digest=A),),
+            output_symlinks=(OutputSymlink(path="a", target="x"),),
         ),
     ):
         with pytest.raises(EntryCorrupt):
@@ -305,7 +335,9 @@ def test_links_of_two_generations_of_engines_may_both_be_there() -> None:
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("a", "a")])
-def test_a_tree_that_grows_without_end_is_refused(names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tree_that_grows_without_end_is_refused(
+    names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Forty directories, each with the next one twice: a billion paths in some kilobytes."""
     monkeypatch.setattr("capsula.core.result.MOST_NODES", 5000)
     children = [Directory(files=(FileNode(name="f", digest=A),))]
@@ -316,5 +348,5 @@ def test_a_tree_that_grows_without_end_is_refused(names: tuple[str, str], monkey
                 directories=tuple(DirectoryNode(name=name, digest=below) for name in names),
             )
         )
-    with pytest.raises(EntryCorrupt, match="more than|twice"):
+    with pytest.raises(EntryCorrupt, match=r"more than|twice"):
         of_tree(Tree(root=children[-1], children=tuple(children[:-1])))

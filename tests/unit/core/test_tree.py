@@ -19,12 +19,18 @@ FILE = digest_of(b"content")
 Tree = dict[str, "tuple[Digest, bool] | str | Tree"]
 
 NAMES = st.one_of(
-    st.sampled_from(["a", "a.b", "a-b", "a b", "A", "b", "\n", "é", "🙂", "\udcff", "\U0010fe80", "-x", "*", "z" * 130]),
-    st.binary(min_size=1, max_size=5).filter(lambda raw: not set(raw) & {0, 47} and raw not in (b".", b"..")).map(os.fsdecode),
+    st.sampled_from(
+        ["a", "a.b", "a-b", "a b", "A", "b", "\n", "é", "🙂", "\udcff", "\U0010fe80", "-x", "*", "z" * 130]
+    ),
+    st.binary(min_size=1, max_size=5)
+    .filter(lambda raw: not set(raw) & {0, 47} and raw not in (b".", b".."))
+    .map(os.fsdecode),
 )
 DIGESTS = st.sampled_from([EMPTY, FILE, Digest("f" * 64, 300), Digest("0" * 64, 1 << 40)])
 TREES = st.recursive(
-    st.one_of(st.tuples(DIGESTS, st.booleans()), st.sampled_from(["target", "../up", "\udcff", ""]), st.just({})),
+    st.one_of(
+        st.tuples(DIGESTS, st.booleans()), st.sampled_from(["target", "../up", "\udcff", ""]), st.just({})
+    ),
     lambda inner: st.dictionaries(NAMES, inner, max_size=4),
     max_leaves=12,
 )
@@ -34,7 +40,11 @@ ROOTS = st.dictionaries(NAMES, TREES, max_size=5)
 def folders_of(tree: Tree, path: str = "", found: "dict[str, Leaves] | None" = None) -> dict[str, Leaves]:
     """What a survey would hand over: every folder with its own files and links; empty ones are declared."""
     found = {} if found is None else found
-    files = [(name, *node) for name, node in tree.items() if isinstance(node, tuple)]
+    files = [
+        (name, node[0].hash, node[0].size_bytes, node[1])
+        for name, node in tree.items()
+        if isinstance(node, tuple)
+    ]
     links = [(name, node) for name, node in tree.items() if isinstance(node, str)]
     found[path] = leaves(files, links, declared=path != "")
     for name, node in tree.items():
@@ -112,7 +122,11 @@ def test_every_directory_can_be_walked_from_the_root(tree: Tree) -> None:
 
     def as_text(tree: Tree) -> Tree:
         return {
-            to_text(name): as_text(node) if isinstance(node, dict) else to_text(node) if isinstance(node, str) else node
+            to_text(name): as_text(node)
+            if isinstance(node, dict)
+            else to_text(node)
+            if isinstance(node, str)
+            else node
             for name, node in tree.items()
         }
 
@@ -136,9 +150,11 @@ def test_an_empty_folder_that_is_declared_is_part_of_the_tree() -> None:
 
 
 def test_missing_parents_are_made() -> None:
-    one = leaves([("f", FILE, False)], [], declared=False)
+    one = leaves([("f", FILE.hash, FILE.size_bytes, False)], [], declared=False)
     assert build({"a/b/c": one})[0] == naive({"a": {"b": {"c": {"f": (FILE, False)}}}}, {})
-    assert build({"a/b/c": one, "": one})[0] == naive({"a": {"b": {"c": {"f": (FILE, False)}}}, "f": (FILE, False)}, {})
+    assert build({"a/b/c": one, "": one})[0] == naive(
+        {"a": {"b": {"c": {"f": (FILE, False)}}}, "f": (FILE, False)}, {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,6 +183,8 @@ def test_names_are_sorted_as_bytes_and_not_as_paths() -> None:
 
 
 def test_a_deep_tree_needs_no_deep_stack() -> None:
-    root, blobs = build({"/".join(["d"] * 3000): leaves([("f", FILE, False)], [], declared=True)})
+    root, blobs = build(
+        {"/".join(["d"] * 3000): leaves([("f", FILE.hash, FILE.size_bytes, False)], [], declared=True)}
+    )
     assert len(blobs) == 3001
     assert root.hash in blobs

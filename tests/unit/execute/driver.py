@@ -12,6 +12,8 @@ report, options, argv = sys.argv[2], ast.literal_eval(sys.argv[3]), tuple(sys.ar
 
 from capsula.execute import process, relay, spawn, stdio  # noqa: E402
 
+stdio.hold_standard_fds()
+
 
 def no_terminal() -> None:
     raise OSError(28, "no more terminals")
@@ -24,6 +26,8 @@ for broken in options.pop("broken", ()):
         del os.pidfd_open
     elif broken == "log":
         relay.Log.keep = None
+    elif broken == "close":
+        relay.Log.close = None
     elif broken == "sigwaitinfo":
         del process._signal.sigwaitinfo, process._signal.sigtimedwait
     elif broken == "fsize":
@@ -35,7 +39,6 @@ environ = spawn.child_environment(dict(os.environb))
 if options.pop("become", False):
     spawn.exec_command(argv, environ)
 if (chunks := options.pop("replay", None)) is not None:
-    stdio.hold_standard_fds()
     stdio.replay((number, content * (times[0] if times else 1)) for number, content, *times in chunks)
     os._exit(0)
 
@@ -61,6 +64,7 @@ for name in ("stdout", "stderr"):
                 content = spooled.read(1 << 20)
         found[name] = {"content": content.hex(), "spooled": log.path is not None, "size": log.size}
 found["our_rss_kb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found["standard"] = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)]
 found["fds_left"] = [fd for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and int(fd) != held]
 with open(report + ".tmp", "w") as out:
     json.dump(found, out)

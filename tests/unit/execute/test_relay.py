@@ -250,12 +250,15 @@ def test_a_process_left_behind_that_never_stops_writing_does_not_hold_us(runner,
 
 
 def test_all_that_the_command_itself_wrote_is_there_however_slowly_it_is_taken(runner, tools):
-    process = runner.start(*tools.python("import os; os.write(1, bytes(100_000)); os._exit(0)"))
+    # Some of it in our stdout, some in our hands, and the rest in the command's pipe when it has long ended.
+    process = runner.start(*tools.python("import os; os.write(1, bytes(180_000)); os._exit(0)"))
     tools.eventually(lambda: tools.children_of(process.pid))
     tools.eventually(lambda: not tools.children_of(process.pid))
-    assert len(process.stdout.read()) == 100_000
+    late = time.monotonic() + 4 * relay.GRACE
+    tools.eventually(lambda: time.monotonic() > late)
+    assert len(process.stdout.read()) == 180_000
     assert process.wait() == 0
-    assert (runner.outcome().stdout_size, runner.outcome().left_open) == (100_000, False)
+    assert (runner.outcome().stdout_size, runner.outcome().left_open) == (180_000, False)
 
 
 # ---------------------------------------------------------------- the order

@@ -135,4 +135,6 @@ def test_the_locale_that_python_adds_is_taken_out_again(runner, how, set_by_user
 
 def test_another_locale_is_left_alone():
     environ = {b"LC_CTYPE": b"de_DE.UTF-8", b"A": b"1"}
-    assert spawn.child_environment(environ) is environ
+    child = spawn.child_environment(environ)
+    assert child == environ
+    assert child is not environ

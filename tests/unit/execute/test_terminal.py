@@ -156,6 +156,20 @@ def test_a_window_that_changes_is_no_matter_when_only_stdin_is_a_terminal(screen
     assert screen.finish().returncode == 0
 
 
+def test_the_command_is_told_of_a_new_size_when_its_terminal_has_it(screen, runner, tools):
+    # Not the controlling terminal, so the kernel tells nobody: what the child gets is from us.
+    process = runner.start(*tools.waiting(SIZE), popen={"stdout": screen.slave, "stderr": screen.slave})
+    screen.until(b"ready\r\n")
+    screen.resize(50, 120)
+    process.send_signal(signal.SIGWINCH)
+    screen.until(b"size 50 120\r\n")
+    process.send_signal(signal.SIGWINCH)  # somebody's own, with nothing new
+    screen.until(b"size 50 120\r\n")
+    process.stdin.write(b"q")
+    process.stdin.close()
+    assert process.wait() == 0
+
+
 # ---------------------------------------------------------------- keys that are signals
 
 COUNTER = """
@@ -240,7 +254,7 @@ def test_ctrl_z_stops_us_and_the_command_and_both_go_on(screen, runner, tools):
     child = int(screen.until(b"\r\n").split()[1])
     screen.keys(b"\x1a")
     screen.until(b"stopped\r\n")
-    assert tools.state_of(child) == "T"
+    tools.eventually(lambda: tools.state_of(child) == "T")
     screen.keys(b"\r")
     tools.eventually(lambda: tools.state_of(child) == "S")
     screen.keys(b"A\r")
