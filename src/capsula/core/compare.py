@@ -159,10 +159,15 @@ def _salts(
     old, new = _by_name(before), _by_name(after)
     for which in sorted({*old, *new}):
         left, right = old.get(which), new.get(which)
-        if left == right or which[0] == "unset":
-            # An unset variable shows as "is set now" or "is no longer set" in the command.
-            continue
         kind, name = which[0], " ".join(which[1:])
+        if kind == "unset":
+            # One that was set, or is now, shows as that in the command.
+            if left != right and not any([known.kind == "variable" and known.name == name for known in found]):
+                word = "declared now" if left is None else "no longer declared"
+                found.append(Difference("variable", name, f"is {word}"))
+            continue
+        if left == right:
+            continue
         kind = {"capsula": "version", "outside": "outside", "link": "link"}.get(kind, kind)
         if left is None:
             found.append(Difference(kind, name, "was added"))

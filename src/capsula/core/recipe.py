@@ -106,7 +106,7 @@ class Area:
 
 
 def place(recipe: Recipe, patterns: "Iterable[str]") -> tuple[Area, Area]:
-    """The patterns below the recipe's base, and those outside of it. An exclude goes to the side where it points."""
+    """The patterns below the recipe's base, and those outside of it. An exclude below it holds on both sides."""
     base = recipe.base
     inside: list[str] = []
     outside: list[str] = []
@@ -120,7 +120,8 @@ def place(recipe: Recipe, patterns: "Iterable[str]") -> tuple[Area, Area]:
         below = is_below(absolute.rstrip("/"), base)
         if below:
             inside.append(sign + ((relative(absolute, base).rstrip("/") and relative(absolute, base)) or "."))
-        else:
+        if not below or negated:
+            # An include outside may reach down into the base (`../**`), so an exclude holds there too.
             outside.append(sign + absolute[1:])
         if not negated:
             written[0 if below else 1].append(pattern)
@@ -214,4 +215,5 @@ def relative(path: str, directory: str) -> str:
     while shared < min(len(here), len(there)) and here[shared] == there[shared]:
         shared += 1
     up = [".."] * (len(here) - shared if here != [""] else 0)
-    return "/".join(up + there[shared:]) + ("/" if path.endswith("/") else "")
+    rest = there[shared:] if there != [""] else []
+    return "/".join(up + rest) + ("/" if path.endswith("/") and path != "/" else "")

@@ -103,8 +103,9 @@ class Log:
     def _open(self) -> None:
         if self._dir is None:
             raise OSError(errno.ENOSPC, "it is large and there's no place for it")
-        self._path = f"{self._dir}/{os.getpid()}-{id(self)}-{time.time_ns()}"
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        path = f"{self._dir}/{os.getpid()}-{id(self)}-{time.time_ns()}"
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._path = path
         self._spool(self._held)
         self._held = bytearray()
 

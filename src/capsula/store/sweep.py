@@ -44,7 +44,7 @@ from capsula.store.layout import (
 )
 from capsula.store.reach import File, Incomplete, Reach, load_entry, scan
 from capsula.store.size import SWEEP_LOCK, take_lock, write_size
-from capsula.store.trash import trim
+from capsula.store.trash import remove_tree, trim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ DAY = 86400.0
 _ABANDONED = (
     600.0  # a temporary file whose process is gone; not at once, for it may live in another container
 )
+_STAGE = ".capsula-stage-"  # as worktree.restore calls them
 _QUARANTINED, _UNUSED, _TRASHED, _TRASH_BYTES = 7 * DAY, 30 * DAY, 7 * DAY, 1 << 30
 
 
@@ -275,10 +276,7 @@ def put_back_all(root: str) -> None:
 
 def tidy(root: str, now: float) -> None:
     """Remove what was left behind or not used for long. What can't be removed is left for another day."""
-    for path, look in _files(f"{root}/{TMP}"):
-        age = now - look.st_mtime
-        if age > DAY or (age > _ABANDONED and not _is_running(os.path.basename(path).partition("-")[0])):
-            _remove(path)
+    _tidy_temporary(f"{root}/{TMP}", now)
     for path, look in _files(f"{root}/{QUARANTINE}"):
         if now - look.st_mtime > _QUARANTINED:
             _remove(path)
@@ -295,6 +293,23 @@ def tidy(root: str, now: float) -> None:
         trim(root, now=now, older_than=_TRASHED, larger_than=_TRASH_BYTES)
     except OSError:
         pass
+
+
+def _tidy_temporary(folder: str, now: float) -> None:
+    """Files that were being written, and staging directories of restores: those here, and those that a link notes."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        path = f"{folder}/{name}"
+        pid = name.removeprefix(_STAGE).partition("-")[0]
+        try:
+            age = now - os.lstat(path).st_mtime
+            if age > DAY or (age > _ABANDONED and not _is_running(pid)):
+                if os.path.islink(path) and name.startswith(_STAGE):
+                    staged = os.readlink(path)
+                    if staged.endswith(f"/{name}"):
+                        remove_tree(staged)
+                remove_tree(path)
+        except OSError:
+            continue
 
 
 def _newest_first(file: File) -> "tuple[int, str]":

@@ -8,7 +8,8 @@ directory and away with it), and everything else, which is the user's: it is bur
 anything else moves.
 
 A process killed half-way leaves some outputs old and some new, and a staging directory; the next run compares looks and
-contents, not a marker, so it sees exactly that and repairs it, and removes staging directories of dead processes.
+contents, not a marker, so it sees exactly that and repairs it. A staging directory is in the store, or a link there
+leads to it, so that the next who looks (a run, a sweep) finds those of dead processes, wherever they are.
 """
 
 import errno
@@ -99,12 +100,14 @@ def restore(
     Raises OutputError or StoreError with the work tree as it was before.
     """
     try:
-        return _carry_out(steps, store, places, bury)
+        return _carry_out(_Restore(steps, store, places, bury))
     except OSError as error:
         if error.errno == errno.EXDEV:
             # One device, and yet not one file system: a bind mount, or another project's quota. Stage beside it then.
             try:
-                return _carry_out(steps, store, (), bury)
+                beside = _Restore(steps, store, (), bury)
+                beside.noted_in = places[0]
+                return _carry_out(beside)
             except OSError as again:
                 error = again
         raise OutputError(
@@ -113,13 +116,7 @@ def restore(
         ) from error
 
 
-def _carry_out(
-    steps: Plan,
-    store: "BlobStore",
-    places: tuple[str, ...],
-    bury: "Callable[[str], Callable[[], None]]",
-) -> Restored:
-    work = _Restore(steps, store, places, bury)
+def _carry_out(work: "_Restore") -> Restored:
     try:
         work.stage()
         work.apply()
@@ -145,6 +142,9 @@ class _Restore:
         self.bury = bury
         self.restored = Restored()
         self.stages: dict[int, str] = {}
+        # Where links to the staging directories that are elsewhere are kept, and those that there are.
+        self.noted_in = places[0] if places else ""
+        self.notes: list[str] = []
         self.count = 0
         # (staged path, final path) of each subtree; directories that must be made; what takes each done step back.
         self.moves: list[tuple[str, str]] = []
@@ -197,6 +197,8 @@ class _Restore:
     def clean(self) -> None:
         for stage in self.stages.values():
             remove_tree(stage)
+        for note in self.notes:
+            remove_tree(note)
 
     def _staged(self, path: str) -> str:
         """Where `path` is prepared: inside the staged copy of its topmost missing directory, else on its own."""
@@ -248,10 +250,24 @@ class _Restore:
             for place in self.places:
                 try:
                     if posix.stat(place).st_dev == look.st_dev:
-                        return _new_stage(place)
+                        return self._new_stage(place)
                 except OSError:
                     continue
-        return _new_stage(parent)
+        return self._new_stage(parent)
+
+    def _new_stage(self, parent: str) -> str:
+        remove_abandoned(self.noted_in)
+        name = f"{STAGE}{posix.getpid()}-{next(_counter)}"
+        path = f"{parent.rstrip('/')}/{name}"
+        if parent != self.noted_in:
+            try:
+                # First: a kill in between leaves a link to nothing, not a directory that nobody knows of.
+                posix.symlink(path, f"{self.noted_in}/{name}")
+                self.notes.append(f"{self.noted_in}/{name}")
+            except OSError:
+                pass  # a store that can't be written to
+        posix.mkdir(path, 0o700)
+        return path
 
     def _make_directories(self, path: str) -> None:
         try:
@@ -316,14 +332,21 @@ class _Restore:
 _counter = count()
 
 
-def _new_stage(parent: str) -> str:
-    """A staging directory in `parent`; those that dead processes left there are removed first."""
-    for name in posix.listdir(parent):
+def remove_abandoned(noted_in: str) -> None:
+    """Remove the staging directories of dead processes in this directory of ours, and those that links in it lead to."""
+    try:
+        names = posix.listdir(noted_in)
+    except OSError:
+        return
+    for name in names:
         if name.startswith(STAGE) and _is_dead(name[len(STAGE) :].partition("-")[0]):
-            remove_tree(parent.rstrip("/") + "/" + name)
-    path = f"{parent.rstrip('/')}/{STAGE}{posix.getpid()}-{next(_counter)}"
-    posix.mkdir(path, 0o700)
-    return path
+            try:
+                target = posix.readlink(f"{noted_in}/{name}")
+            except OSError:
+                target = ""
+            if target.endswith("/" + name):
+                remove_tree(target)
+            remove_tree(f"{noted_in}/{name}")
 
 
 def _has_default_rights(directory: str) -> bool:

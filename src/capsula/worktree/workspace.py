@@ -184,6 +184,7 @@ class Workspace:
         if steps.remove or steps.rmdirs:
             steps = plan(nodes, found.nodes, own, self.input_paths())
         if not steps:
+            remove_abandoned(self.stage_places[0])
             self.remember_made()
             return Restored()
         steps.base = self.recipe.base
