@@ -116,6 +116,7 @@ def prepare() -> None:
         with tarfile.open(fileobj=release) as source:
             source.extractall(WORK, filter="tar")
     shutil.copy(HERE / "build.sh", WORK)
+    (WORK / "capsula.toml").touch()  # marks the root of the workspace, so that paths are told from here
 
 
 def main() -> None:

@@ -173,8 +173,17 @@ def execute(
     if store_root is None:
         return run_command(recipe.argv, wanted, spool_dir=None, capture=(False, False), last=True)
     return run_command(
-        recipe.argv, wanted, spool_dir=spool_directory(store_root), capture=recipe.captures, last=True
+        recipe.argv,
+        wanted,
+        spool_dir=spool_directory(store_root),
+        capture=recipe.captures,
+        last=True,
+        meanwhile=_load_what_follows,
     )
+
+
+def _load_what_follows() -> None:
+    """Modules that a miss needs after its command: loaded while the command starts, they cost nobody's time."""
 
 
 def spool_directory(store_root: str) -> "str | None":

@@ -66,6 +66,7 @@ class Outcome(Protocol):
     """What became of a command. `stdout` and `stderr` are None when they weren't captured whole.
 
     `order` lists (descriptor, byte count) as it arrived; `left_open`: a background process still holds the streams;
+    `signal`: the one that ended it; `write_error`: the errno with which our own stdout or stderr refused output;
     `started`: a process was made at all.
     """
 
@@ -77,6 +78,8 @@ class Outcome(Protocol):
     seconds: float
     left_open: bool
     cut: bool
+    signal: "int | None"
+    write_error: "int | None"
 
     @property
     def stdout(self) -> "Captured | None": ...

@@ -128,10 +128,8 @@ def test_a_dry_run_says_hit_or_miss_and_why_and_changes_nothing(ws):
     assert ws.capsule(*options, do=DO).says("would miss", "in was edited")
     assert ws.capsule(*options, "-i", "nothing", do=DO).says("no input matches 'nothing'")
     assert ws.capsule("--dry_run", *COPY, do=DO, report=True).report["dry_run"] is True
-    again = f"{DO}; echo broken >&2"
-    ws.write("in", "one")
-    assert ws.capsule("-p", *options, do=again).says("would miss", "to be compared")
     assert ws.capsule(*COPY, do=DO).ran == 1
+    assert ws.capsule("-p", *options, do=DO).says("would miss", "to be compared")
 
 
 # ---------------------------------------------------------------------------------------------------- json

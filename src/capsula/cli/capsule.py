@@ -24,6 +24,8 @@ def main(argv0: str, argv: "list[str]") -> "NoReturn":
     # A run makes values, not cycles; looking for some takes longer than what little garbage there is would matter.
     gc.disable()
     try:
+        for fd in (0, 1, 2):
+            _hold(fd)
         from capsula.cli.recall import recall
 
         code = recall(program, argv)
@@ -35,6 +37,16 @@ def main(argv0: str, argv: "list[str]") -> "NoReturn":
         _last_resort(program, argv, error)
     # Nothing is left to tear down: every byte was written by a system call.
     posix._exit(code)
+
+
+def _hold(fd: int) -> None:
+    """A descriptor that the caller closed (`>&-`) stays closed for the command; no file of ours may land on it."""
+    try:
+        posix.fstat(fd)
+    except OSError:
+        from capsula.execute.stdio import hold_standard_fds
+
+        hold_standard_fds()
 
 
 def _last_resort(program: str, argv: "list[str]", error: BaseException) -> "NoReturn":

@@ -19,7 +19,10 @@ from capsula.store.size import maybe_sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Callable
+else:
+    import _signal
 
 STRICT_EXIT = 125
 
@@ -137,7 +140,18 @@ def _run(session: Session, program: str, argv: "list[str]") -> int:
         if posix.environ.get(b"CAPSULA_DEBUG"):
             sys.excepthook(type(error), error, error.__traceback__)
         tell(program, f"can't tell what happened: {type(error).__name__}: {error}")
+    if report.signal == _signal.SIGINT and posix.isatty(0):
+        _end_by_interrupt()
     return code
+
+
+def _end_by_interrupt() -> None:
+    """End as the command did: a shell's loop stops at Ctrl-C only when what it ran died of it (its `$?` is 130 both
+    ways).
+    """
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
+    posix.kill(posix.getpid(), _signal.SIGINT)
 
 
 def _is_quiet(session: Session, report: engine.Report) -> bool:

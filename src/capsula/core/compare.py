@@ -162,7 +162,9 @@ def _salts(
         kind, name = which[0], " ".join(which[1:])
         if kind == "unset":
             # One that was set, or is now, shows as that in the command.
-            if left != right and not any([known.kind == "variable" and known.name == name for known in found]):
+            if left != right and not any(
+                [known.kind == "variable" and known.name == name for known in found]
+            ):
                 word = "declared now" if left is None else "no longer declared"
                 found.append(Difference("variable", name, f"is {word}"))
             continue

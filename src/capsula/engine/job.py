@@ -171,6 +171,7 @@ class Report:
         self.bytes = 0
         self.buried: tuple[str, ...] = ()
         self.started = False
+        self.signal: int | None = None
 
 
 class Entry:

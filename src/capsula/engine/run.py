@@ -5,6 +5,7 @@ code stands.
 """
 
 import time
+from posix import strerror
 
 from capsula.core.action import key
 from capsula.core.capsule import TYPE_URL, Origin, origin_from
@@ -53,6 +54,9 @@ def _run_and_keep(attempt: Attempt) -> Report:
     report, world = attempt.report, attempt.world
     outcome = world.execute(report.inputs_hash)
     report.exit_code, report.started, report.seconds = outcome.exit_code, outcome.started, outcome.seconds
+    report.signal = outcome.signal
+    if outcome.write_error is not None:
+        world.say(f"not all of the command's output could be written: {strerror(outcome.write_error)}")
     try:
         if attempt.policy.keep and attempt.keyed is not None and report.outcome != UNCACHED:
             from capsula.engine.keep import keep

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _thread
     import signal as _signal
+    from collections.abc import Callable
 
     from capsula.execute.terminal import Terminal
 else:
@@ -86,13 +87,15 @@ def run_command(
     capture: "tuple[bool, bool]" = (True, True),
     memory_limit: int = 262144,
     last: bool = False,
+    meanwhile: "Callable[[], None] | None" = None,
 ) -> Outcome:
     """Run the command to its end and pass on what it writes while it writes it.
 
     For the main thread, and with no other thread running that hasn't blocked its signals. Raises only before a process
     was made; afterwards every trouble of ours costs at most the log. `last`: this process has nothing to do
     afterwards but to record the run, so a signal (INT, TERM, HUP, QUIT) that comes after the command's end ends it at
-    once, with the command's exit code. Otherwise such a signal does then what it did before.
+    once, with the command's exit code. Otherwise such a signal does then what it did before. `meanwhile` is called
+    while the command is starting: something short that will be needed after its end.
     """
     hold_standard_fds()
     outcome = Outcome()
@@ -103,6 +106,8 @@ def run_command(
         child = _start(argv, environ, streams, signals, outcome)
         if child is not None:
             relay = Relay(streams)
+            if meanwhile is not None:
+                _do_meanwhile(meanwhile)
             _copy(relay, child, signals)
             signals.stop()
             try:
@@ -119,6 +124,13 @@ def run_command(
             stream.sink.close()
         signals.release(outcome.exit_code if last and outcome.started else None)
     return outcome
+
+
+def _do_meanwhile(task: "Callable[[], None]") -> None:
+    try:
+        task()
+    except Exception:  # whatever it was to prepare shows again when it is needed; the command is running
+        return
 
 
 class _Child:

@@ -33,7 +33,7 @@ _counter = count()
 
 # The mark of a cache directory (bford.info/cachedir): backups leave it out, and we know it for ours.
 TAG = "CACHEDIR.TAG"
-_TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# This is the local store of capsula; `capsula cache` looks after it.\n"
+_TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# This is the local store of capsula; see `capsula cache`.\n"
 
 
 def claim(root: str) -> None:
