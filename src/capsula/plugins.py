@@ -9,6 +9,7 @@ from capsula.config.places import find_root, find_store, hidden_directories, mem
 from capsula.core.context import Context
 from capsula.core.digest import Digest
 from capsula.core.recipe import Recipe
+from capsula.core.secrets import mask
 from capsula.errors import NotAvailable
 from capsula.execute.spawn import child_environment
 from capsula.probe import environment
@@ -62,7 +63,7 @@ def compose(
     store_root = find_store(settings.store, cwd, root, environ) if keep else ""
     blobs, cache = open_store(settings.backend, store_root)
     memory = Memory(memory_path(store_root, recipe) if keep else "")
-    workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe))
+    workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe, environ))
     if keep:
         workspace.stage_places = (f"{store_root}/tmp", cwd)
     sampled = settings.verify_hits > 0 and int.from_bytes(os.urandom(4)) < settings.verify_hits * 2**32
@@ -117,7 +118,10 @@ def open_store(backend: str, root: str) -> "tuple[BlobStore, ActionCache]":
 
         none = DummyStore()
         return none, none
-    raise NotAvailable(f"the backend {backend!r} is not available in this version", hint="use -b disk")
+    raise NotAvailable(
+        f"the backend '{mask(backend)}' is not available in this version",
+        hint="use -b disk, which keeps results on this machine",
+    )
 
 
 def recipe_from(settings: "Settings", root: str, cwd: str) -> Recipe:

@@ -106,6 +106,16 @@ def test_git_and_our_own_stores_match_only_where_they_are_spelled(ws):
     assert [ws.capsule(*named, do=": 2", env=own).ran for _ in range(4)] == [1, 0, 0, 0]
 
 
+def test_our_own_store_is_known_by_whatever_way_leads_to_it(ws):
+    a_tree(ws)
+    os.symlink(ws.root, ws.base / "by link")
+    for cache in f"{ws.root}//.cache/", f"{ws.base}/by link/.other":
+        env = {"XDG_CACHE_HOME": cache, "MARK": str(ws.mark)}
+        options = ("-i", "**", "-t", cache)
+        assert [ws.capsule(*options, do=":", env=env).ran for _ in range(3)] == [1, 0, 0]
+        shutil.rmtree(cache)
+
+
 # ---------------------------------------------------------------------------------------------------- the root
 
 

@@ -169,6 +169,7 @@ class Workspace:
         clock: float = 0,
         cold: bool = False,
         env: dict[str, str] | None = None,
+        listed: Path | None = None,
     ) -> Done:
         """A run in the harness, which see; waits for the command even when `capsule` is killed."""
         server = self.servers.get(cold) or self._serve(cold)
@@ -186,6 +187,7 @@ class Workspace:
             "error": error,
             "only": only,
             "clock": clock,
+            "list": str(listed or ""),
             "out": str(out),
             "err": str(err),
         }

@@ -29,6 +29,7 @@ CHANGES = frozenset(
 )
 # These make processes, or wait: a system refuses them for reasons of its own, which other tests are about.
 NEVER_REFUSED = frozenset("os.posix_spawn os.fork os.lockf fcntl.flock fcntl.ioctl wait4 close".split())
+WRITE = posix.write
 ERRORS = {"RuntimeError": RuntimeError, "MemoryError": MemoryError, "KeyError": KeyError}
 
 
@@ -43,6 +44,7 @@ class Fault:
         self.only = only
         self.seen = seen
         self.count = 0
+        self.listed = -1
 
     def step(self, what, subject=""):
         """Whether the caller has to write only a half now and then call `strike`."""
@@ -90,6 +92,9 @@ class Fault:
             if self.only and code.co_name != self.only:
                 return
             self.count += 1
+            if self.listed >= 0:
+                line = f"{code.co_filename[len(package) :]} {code.co_name}\n"
+                WRITE(self.listed, line.encode())
             if self.count <= self.at or not self.at:
                 self.seen[COUNT] = b"%12d" % self.count
                 where = f"{code.co_filename[len(package) :]}:{frame.f_lineno} {code.co_name}".encode()
@@ -119,6 +124,8 @@ def run(job, seen):
     from capsula.cli.capsule import main
 
     fault = Fault(job["kind"], job["at"], job["error"], job["only"], seen)
+    if job["list"]:
+        fault.listed = os.open(job["list"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     if job["clock"]:
         move_clock(job["clock"])
     if job["kind"] in ("kill", "refuse"):

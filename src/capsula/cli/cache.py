@@ -76,7 +76,9 @@ def collect(target: Target, *, max_size: int | None) -> int:
         print("Nothing to remove.")
     print(f"Kept {counted(swept.entries, 'result')} and {counted(swept.blobs, 'blob')}: {size(swept.bytes)}.")
     if 0 < limit < swept.bytes:
-        print(f"That is above the limit of {size(limit)}: what was stored in the last hour isn't removed.")
+        print(
+            f"That is above the limit of {size(limit)}: blobs of the last hour, which a run may be using, go with a later sweep."
+        )
     return 0
 
 

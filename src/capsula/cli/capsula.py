@@ -136,7 +136,7 @@ def _add_cache_verbs(verbs: argparse._SubParsersAction[_Parser]) -> None:
         "make room now: what was used longest ago goes first",
         "Removes what no result needs and, if the store is above its limit, the results\n"
         "that were used longest ago, until it is down to 80 % of the limit. This also\n"
-        "happens by itself, in the background. What was stored in the last hour stays.",
+        "happens by itself, in the background. Blobs of the last hour stay until a later sweep.",
     )
     collect.add_argument(
         "--max-size", type=_reader(size), metavar="SIZE", help="this limit, instead of store_size"

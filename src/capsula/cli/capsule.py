@@ -30,6 +30,9 @@ def main(argv0: str, argv: "list[str]") -> "NoReturn":
 
         code = recall(program, argv)
         if code is None:
+            from capsula.cli import together
+
+            together.use()
             from capsula.cli.wrapper import wrap
 
             code = wrap(program, argv)

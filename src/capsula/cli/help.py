@@ -91,7 +91,7 @@ input = ["docs/**"]                 # appended: Makefile and docs/**
 output = "site"                     # a single string will do for a list
 
 ["tests.unit"]                      # a name with a dot needs quotes
-input = ["src/**", "!**/*.pyc"]
+input = ["src/**", "!**/__pycache__"]
 cache_failure = true
 cache_failure_ttl = "15m"
 ```

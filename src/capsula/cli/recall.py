@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     ]
 
 VERSION = 1
+# The beginning of a record's file, and after it 8 bytes of checksum: what a disk has spoilt could be read as a record of
+# something else, or as a list of two thousand million items.
 _MAGIC = b"capsula-recall1\n"
+_HEAD = len(_MAGIC) + 8
+_CHECK = 0x72656361
 _REGULAR = 0o100000
 
 
@@ -49,9 +53,10 @@ def recall(program: str, argv: "list[str]") -> int | None:
     try:
         with open(path, "rb", buffering=0) as file:
             content = file.read()
-        if not content.startswith(_MAGIC):
+        rest = memoryview(content)[_HEAD:]
+        if content[:_HEAD] != _MAGIC + _imp.source_hash(_CHECK, rest):
             return None
-        record = marshal.loads(content[len(_MAGIC) :])
+        record = marshal.loads(rest)
         (version, watched, variables, inputs, outputs, modes, answer, _) = record
         if version != VERSION or not _same_world(watched, variables) or not _same_area(inputs):
             return None
@@ -59,6 +64,9 @@ def recall(program: str, argv: "list[str]") -> int | None:
         return None
     if outputs is not None and _same_outputs(outputs, modes):
         return _answer(answer)
+    from capsula.cli import together
+
+    together.use()
     from capsula.cli.recalled import restore_recalled
 
     restored = restore_recalled(path, record)
@@ -194,4 +202,5 @@ def keep_record(session: "Session", program: str, argv: "list[str]", report: "Re
 
 def to_bytes(record: "Record") -> bytes:
     # Version 2 of the format: later ones look every object up, to write repeated ones once, which takes longer.
-    return _MAGIC + marshal.dumps(record, 2)
+    content = marshal.dumps(record, 2)
+    return _MAGIC + _imp.source_hash(_CHECK, content) + content

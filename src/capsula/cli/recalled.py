@@ -32,7 +32,7 @@ def restore_recalled(path: str, record: "Record") -> int | None:
         return None
     recipe = Recipe(capsule_id=capsule_id, argv=(), root=root, cwd=cwd, outputs=patterns)
     memory = Memory(memory_file)
-    workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe))
+    workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe, posix.environ))
     workspace.stage_places = (f"{store_root}/tmp", cwd)
     nodes = {
         name: Node(kind, mode=mode, digest=Digest(content, size) if content else None, target=target)

@@ -94,7 +94,10 @@ def _bad_start(
     command = guess_command(argv)
     if not command or wants_strict(argv, variable):
         return STRICT_EXIT
-    exec_command(tuple(command), child_environment(environ))
+    wanted = child_environment(environ)
+    # An enclosing capsule's hash isn't ours.
+    wanted.pop(b"CAPSULE_INPUTS_HASH", None)
+    exec_command(tuple(command), wanted)
 
 
 def in_one_line(error: CapsulaError) -> str:
@@ -125,6 +128,8 @@ def _run(session: Session, program: str, argv: "list[str]") -> int:
     report = engine.run(session.recipe, session.policy, session.world)
     code = exit_code(session, report)
     try:
+        if report.problem is not None and report.problem.__cause__ is not None:
+            _show_where(report.problem.__cause__)
         if not _is_quiet(session, report):
             from capsula.cli.narrate import narrate
 
@@ -134,15 +139,22 @@ def _run(session: Session, program: str, argv: "list[str]") -> int:
         if settings.json is not None:
             from capsula.cli.report import write_report
 
-            write_report(settings.json, session, report, code)
+            try:
+                write_report(settings.json, session, report, code)
+            except OSError as error:
+                tell(program, f"can't write the report to {printable(settings.json)}: {error.strerror}")
     except Exception as error:
         # Never on from here: whoever catches an error of ours runs the command, and it has run.
-        if posix.environ.get(b"CAPSULA_DEBUG"):
-            sys.excepthook(type(error), error, error.__traceback__)
+        _show_where(error)
         tell(program, f"can't tell what happened: {type(error).__name__}: {error}")
     if report.signal == _signal.SIGINT and posix.isatty(0):
         _end_by_interrupt()
     return code
+
+
+def _show_where(error: BaseException) -> None:
+    if posix.environ.get(b"CAPSULA_DEBUG"):
+        sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _end_by_interrupt() -> None:

@@ -51,17 +51,24 @@ def find_store(given: "str | None", cwd: str, root: str, environ: "dict[bytes, b
 def default_store(environ: "dict[bytes, bytes]") -> str:
     cache = environ.get(b"XDG_CACHE_HOME", b"")
     if cache.startswith(b"/"):
-        return os.fsdecode(cache) + "/capsula"
+        return os.path.normpath(os.fsdecode(cache) + "/capsula")
     home = environ.get(b"HOME", b"")
     if home.startswith(b"/"):
-        return os.fsdecode(home).rstrip("/") + "/.cache/capsula"
+        return os.path.normpath(os.fsdecode(home) + "/.cache/capsula")
     raise NotAvailable(
         "there is no place for the store: HOME and XDG_CACHE_HOME are not set", hint="set one, or use --store"
     )
 
 
-def hidden_directories(store_root: str, recipe: "Recipe") -> tuple[str, ...]:
-    hidden = [store_root] if store_root else []
+def hidden_directories(store_root: str, recipe: "Recipe", environ: "dict[bytes, bytes]") -> tuple[str, ...]:
+    """What of ours lies below the base: the store, the default one (recall always writes there), the vault."""
+    stores = [store_root] if store_root else []
+    try:
+        stores.append(default_store(environ))
+    except NotAvailable:
+        pass
+    # The current directory is known by its real path, the store perhaps by one that goes through links.
+    hidden = sorted({*stores, *map(os.path.realpath, stores)})
     for place in {recipe.root, recipe.cwd}:
         if os.path.exists(f"{place}/vault/{VAULT_MARK}"):
             hidden.append(f"{place}/vault")

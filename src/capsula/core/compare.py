@@ -200,7 +200,7 @@ def _by_name(facts: "tuple[tuple[str, ...], ...]") -> "dict[tuple[str, ...], tup
 
 def _told(value: str) -> str:
     text = printable(from_text(value))
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return f"'{text if len(text) <= 60 else text[:57] + '…'}'"
 
 
 def results(cached: "dict[str, Node]", made: "dict[str, Node]") -> list[Difference]:

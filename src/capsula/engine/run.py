@@ -33,7 +33,9 @@ def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
         if not policy.dry_run:
             _wait_for_others(attempt, attempt.keyed)
             # Also when nobody was waited for: the one who held the lock may have left between our look and our turn.
-            if attempt.entry is None and _settled(attempt, _look_up(attempt, attempt.keyed)):
+            # What was found damaged, and said, is so still.
+            is_new = report.waited or not report.why
+            if attempt.entry is None and is_new and _settled(attempt, _look_up(attempt, attempt.keyed)):
                 world.flight.leave()
                 return report
         if policy.explain or policy.dry_run:
@@ -84,23 +86,25 @@ def _explain(attempt: Attempt, keyed: "Keyed") -> None:
 
 
 def _bug(error: Exception) -> CapsulaError:
-    return CapsulaError(
+    bug = CapsulaError(
         f"an error inside capsula: {type(error).__name__}: {error}",
         hint="please report it; CAPSULA_DEBUG=1 shows where",
     )
+    bug.__cause__ = error
+    return bug
 
 
 def _key(attempt: Attempt) -> "Keyed":
     recipe, world, report = attempt.recipe, attempt.world, attempt.report
+    inputs = world.tree.inputs()
+    report.inputs = inputs
+    keyed = key(recipe, world.context(inputs))
+    report.key, report.inputs_hash = keyed.digest, keyed.inputs_hash
     if not recipe.says_what_it_depends_on:
         raise UsageError(
             "nothing says what the result depends on",
             hint="name the inputs with -i, as in -i 'src/**', or the capsule with -c if it really has none",
         )
-    inputs = world.tree.inputs()
-    report.inputs = inputs
-    keyed = key(recipe, world.context(inputs))
-    report.key, report.inputs_hash = keyed.digest, keyed.inputs_hash
     if inputs.unmatched:
         patterns = ", ".join([f"'{printable(pattern)}'" for pattern in inputs.unmatched])
         raise CapsulaError(
@@ -152,7 +156,7 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
         return False
     if policy.dry_run:
         report.outcome, report.why = HIT, "the result is in the cache"
-        report.exit_code = entry.result.exit_code
+        report.exit_code, report.seconds = entry.result.exit_code, entry.origin.seconds
         return True
     try:
         stdout = _log(world, entry.result.stdout_raw, entry.result.stdout_digest)

@@ -8,6 +8,15 @@ from capsula.execute.relay import GRACE, Captured, Log, Relay, Stream, leave_a_r
 from capsula.execute.spawn import CannotRun, say, spawn
 from capsula.execute.stdio import hold_standard_fds, was_open
 
+try:
+    # os.wait4 loads it when the child has been waited for already. If it couldn't be loaded then (no descriptor is left,
+    # say), the exit code would be lost.
+    import resource  # noqa: F401
+except ImportError:
+    _TELLS_USAGE = False
+else:
+    _TELLS_USAGE = True
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _thread
@@ -154,7 +163,10 @@ class _Child:
         """Whether it has ended; then the outcome knows how."""
         outcome = self.outcome
         try:
-            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if _TELLS_USAGE:
+                pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            else:
+                (pid, status), usage = os.waitpid(self.pid, os.WNOHANG), None
         except ChildProcessError:  # somebody else in this process has waited for it
             outcome.exit_code = 255
             outcome.cut, outcome.reason = (
@@ -171,9 +183,10 @@ class _Child:
             outcome.exit_code = 128 + outcome.signal
         else:
             outcome.exit_code = os.WEXITSTATUS(status)
-        outcome.user_seconds = usage.ru_utime
-        outcome.system_seconds = usage.ru_stime
-        outcome.max_rss_kb = usage.ru_maxrss
+        if usage is not None:
+            outcome.user_seconds = usage.ru_utime
+            outcome.system_seconds = usage.ru_stime
+            outcome.max_rss_kb = usage.ru_maxrss
         if self.fd != _NOWHERE:
             os.close(self.fd)
         return True

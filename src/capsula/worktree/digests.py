@@ -32,7 +32,8 @@ class Contents:
     """`hashes[folder][name]` is the content's hash (a link has none), `leaves[folder]` its part of the tree.
 
     `fresh` lists (full path, hash) of files that changed too shortly before they were read for their look to prove
-    anything: whoever wants to know later whether one is still the same has to read it again.
+    anything: whoever wants to know later whether one is still the same has to read it again. Of a link, "->" and its
+    target stand for the hash.
     """
 
     __slots__ = ("fresh", "hashes", "kept", "leaves", "read_bytes", "read_files")
@@ -102,11 +103,15 @@ def _assemble(survey: "Survey", folder: "Folder", contents: Contents, now_ns: in
         if name in hashes:
             files.append((name, hashes[name], seen[0], seen[4] & 0o100 != 0))
         elif S_ISLNK(seen[4]):
-            links.append((name, _target(survey.full(join(folder.path, name)))))
+            full = survey.full(join(folder.path, name))
+            links.append((name, _target(full)))
+            if is_fresh(seen, now_ns):
+                # Turned within the tick, it may well get the same inode, and so the same look.
+                contents.fresh.append((full, "->" + links[-1][1]))
     leaf = leaves(files, links, declared=folder.declared)
     contents.leaves[folder.path] = leaf
     listing = folder.listing
-    fresh = [name for name, seen in listing.items() if is_fresh(seen, now_ns)]
+    fresh = {name for name, seen in listing.items() if is_fresh(seen, now_ns)}
     if fresh:
         listing = {name: seen for name, seen in listing.items() if name not in fresh}
     contents.kept[folder.path] = (listing, folder.taken, hashes, leaf.files, leaf.links)
@@ -239,7 +244,7 @@ def still_same(fresh: "list[tuple[str, str]]") -> str:
     """The first of these files whose content isn't what it was; "" when all are."""
     for path, known in fresh:
         try:
-            if hash_file(path)[0] != known:
+            if (hash_file(path)[0] if known[:2] != "->" else "->" + posix.readlink(path)) != known:
                 return path
         except OSError:
             return path

@@ -1,6 +1,7 @@
 """What is remembered between runs of one capsule in one place, to save reading: deletable at any time, never
 the truth."""
 
+import _imp
 import marshal
 import posix
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from capsula.worktree.listing import Look
 
 _MAGIC = b"capsula-kept1\n"
+_HEAD = len(_MAGIC) + 8
+_CHECK = 0x6B657074
 
 
 class Memory:
@@ -30,8 +33,10 @@ class Memory:
         try:
             with open(path, "rb", buffering=0) as file:
                 content = file.read()
-            if content.startswith(_MAGIC):
-                values = marshal.loads(content[len(_MAGIC) :])
+            rest = memoryview(content)[_HEAD:]
+            # With a checksum: what a disk has spoilt would be hashes of other contents.
+            if content[:_HEAD] == _MAGIC + _imp.source_hash(_CHECK, rest):
+                values = marshal.loads(rest)
                 self.inputs, self.outputs, self.followed, self.made = values
                 self._before = content
         except (OSError, ValueError, EOFError, TypeError):
@@ -41,7 +46,8 @@ class Memory:
         """Write it back if it changed; failing to is no failure. The last writer of two wins."""
         if not self.path:
             return
-        content = _MAGIC + marshal.dumps((self.inputs, self.outputs, self.followed, self.made), 2)
+        values = marshal.dumps((self.inputs, self.outputs, self.followed, self.made), 2)
+        content = _MAGIC + _imp.source_hash(_CHECK, values) + values
         if content == self._before:
             return
         write_whole(self.path, content)

@@ -16,10 +16,11 @@ import errno
 import os
 import posix
 from itertools import count
-from stat import S_ISGID
+from stat import S_ISDIR, S_ISGID
 
 from capsula.core.names import printable
 from capsula.core.node import DIRECTORY, FILE, LINK, Node
+from capsula.core.recipe import is_below
 from capsula.errors import CapsulaError, OutputError
 
 TYPE_CHECKING = False
@@ -34,11 +35,11 @@ STAGE = ".capsula-stage-"
 class Plan:
     """What has to happen; paths are full paths.
 
-    `own` are the paths whose present content a run of this capsule made. Below `base` nothing is written
+    `own` are the paths whose present content a run of this capsule made. Below each of `bases` nothing is written
     through a link, but for those in `through`, which the user's own patterns spell out.
     """
 
-    __slots__ = ("base", "chmods", "make", "own", "remove", "rmdirs", "through")
+    __slots__ = ("bases", "chmods", "make", "own", "remove", "rmdirs", "through")
 
     def __init__(self) -> None:
         self.make: dict[str, Node] = {}
@@ -46,7 +47,7 @@ class Plan:
         self.remove: list[str] = []
         self.rmdirs: list[str] = []
         self.own: set[str] = set()
-        self.base = ""
+        self.bases: tuple[str, ...] = ()
         self.through: set[str] = set()
 
     def __bool__(self) -> bool:
@@ -151,6 +152,9 @@ class _Restore:
         self.tops: dict[str, str] = {}
         self.missing: dict[str, bool] = {}
         self.checked: set[str] = set()
+        self.leaving = set(steps.remove)
+        # The modes of directories that were made writable, until they are given back.
+        self.opened: dict[str, int] = {}
         self.taken_back: list[Callable[[], None]] = []
 
     def stage(self) -> None:
@@ -180,12 +184,12 @@ class _Restore:
             self._rmdir(path)
         for staged, path in self.moves:
             self._move_in(staged, path)
-        for path, mode in steps.chmods.items():
+        for path, mode in (*self.opened.items(), *steps.chmods.items()):
             self._chmod(path, mode)
         # Last and deepest first: a directory that is read-only in the result could not have been filled before.
         made = [path for path, node in steps.make.items() if node.kind == DIRECTORY]
         for path in sorted(made, key=len, reverse=True):
-            posix.chmod(path, steps.make[path].mode)
+            self._chmod(path, steps.make[path].mode)
 
     def undo(self) -> None:
         for take_back in reversed(self.taken_back):
@@ -216,9 +220,10 @@ class _Restore:
 
     def _check_parent(self, parent: str) -> None:
         steps = self.steps
-        while parent not in self.checked and len(parent) > len(steps.base) and parent.startswith(steps.base):
+        base = max([base for base in steps.bases if is_below(parent, base)], key=len, default=parent)
+        while parent not in self.checked and len(parent) > len(base):
             self.checked.add(parent)
-            gone = parent in steps.remove or parent in steps.make
+            gone = parent in self.leaving or parent in steps.make
             if not gone and parent not in steps.through and os.path.islink(parent):
                 raise OutputError(
                     f"can't restore below {printable(parent)}, which is a link",
@@ -231,7 +236,8 @@ class _Restore:
         if known is None:
             # A file or link that stands where a directory is wanted goes away first, so it counts as missing.
             node = self.steps.make.get(path)
-            known = (node is not None and node.kind == DIRECTORY) or not os.path.lexists(path)
+            known = path in self.leaving or (node is not None and node.kind == DIRECTORY)
+            known = known or not os.path.lexists(path)
             self.missing[path] = known
         return known
 
@@ -256,7 +262,6 @@ class _Restore:
         return self._new_stage(parent)
 
     def _new_stage(self, parent: str) -> str:
-        remove_abandoned(self.noted_in)
         name = f"{STAGE}{posix.getpid()}-{next(_counter)}"
         path = f"{parent.rstrip('/')}/{name}"
         if parent != self.noted_in:
@@ -279,9 +284,7 @@ class _Restore:
             posix.mkdir(path)
 
     def _open_directories(self) -> None:
-        """Directories that we have to write in and may not: made writable, and given back their mode by the
-        plan or undo."""
-        wanted = self.steps.chmods
+        """Directories that we have to write in and may not are made writable; they get their modes back at the end."""
         touched = {path.rpartition("/")[0] for path in (*self.tops, *self.steps.remove, *self.steps.rmdirs)}
         for path in touched:
             try:
@@ -290,7 +293,11 @@ class _Restore:
                 continue
             if mode & 0o300 != 0o300:
                 self._chmod(path, mode | 0o300)
-                wanted.setdefault(path, mode & 0o777)
+                self.opened[path] = mode
+
+    def _close(self, path: str) -> None:
+        if path in self.opened:
+            self._chmod(path, self.opened.pop(path))
 
     def _put_away(self, path: str) -> None:
         if path in self.steps.own:
@@ -307,9 +314,15 @@ class _Restore:
         try:
             mode = posix.stat(path).st_mode & 0o7777
             posix.rmdir(path)
-        except OSError:
-            # Something undeclared or excluded lives in it: it stays.
+        except FileNotFoundError:
             return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+                raise
+            # Something undeclared or excluded lives in it, or another file system is mounted there: it stays.
+            self._close(path)
+            return
+        self.opened.pop(path, None)
 
         def make_again() -> None:
             posix.mkdir(path)
@@ -319,12 +332,18 @@ class _Restore:
 
     def _move_in(self, staged: str, path: str) -> None:
         if os.path.lexists(path):
+            for opened in [opened for opened in self.opened if is_below(opened, path)]:
+                self._close(opened)
             self._put_away(path)
         posix.rename(staged, path)
         self.taken_back.append(lambda: remove_tree(path))
 
     def _chmod(self, path: str, mode: int) -> None:
-        before = posix.stat(path).st_mode & 0o7777
+        look = posix.stat(path)
+        before = look.st_mode & 0o7777
+        if S_ISDIR(look.st_mode):
+            # Who inherits the group of a directory is its place's business and not the result's.
+            mode |= before & 0o7000
         posix.chmod(path, mode)
         self.taken_back.append(lambda: posix.chmod(path, before))
 
@@ -333,7 +352,7 @@ _counter = count()
 
 
 def remove_abandoned(noted_in: str) -> None:
-    """Remove the staging directories of dead processes in this directory of ours, and those that links in it lead to."""
+    """Remove staging directories of dead processes in this directory of ours, and those that links in it lead to."""
     try:
         names = posix.listdir(noted_in)
     except OSError:

@@ -174,7 +174,7 @@ class Workspace:
     ) -> "Restored":
         """Make the declared outputs exactly `wanted` (paths as in a result). Raises OutputError, StoreError,
         EntryCorrupt."""
-        from capsula.worktree.restore import Restored, plan, restore
+        from capsula.worktree.restore import Restored, plan, remove_abandoned, restore
 
         found = self.outputs()
         nodes = {self.full(path): node for path, node in wanted.items()}
@@ -183,12 +183,15 @@ class Workspace:
         steps = plan(nodes, found.nodes, own, set())
         if steps.remove or steps.rmdirs:
             steps = plan(nodes, found.nodes, own, self.input_paths())
+        remove_abandoned(self.stage_places[0])
         if not steps:
-            remove_abandoned(self.stage_places[0])
             self.remember_made()
             return Restored()
-        steps.base = self.recipe.base
-        steps.through = {join(self.recipe.base, path) for path in found.surveys[0].followed}
+        steps.bases = (self.recipe.base, *(found.surveys[1].area.spelled or ()))
+        # The links on the way that a pattern spells out; a link that is an output itself is none of them.
+        steps.through = {
+            join(self.recipe.base, path) for path in found.surveys[0].followed
+        } - found.nodes.keys()
         self.seen = None
         restored = restore(steps, store, self.stage_places, bury)
         self.remember_restored(nodes)
