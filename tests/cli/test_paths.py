@@ -276,7 +276,8 @@ def test_inputs_outside_of_the_root_count_and_are_called_as_given(ws, first):
 
 def test_absolute_outputs_and_outputs_above_come_back(ws, first):
     absolute = str(ws.base / "away/made")
-    options, do = ("-i", "in", "-o", absolute, "-o", "../up/*"), f"mkdir -p ../away ../up; tee '{absolute}' < in > ../up/m"
+    options = ("-i", "in", "-o", absolute, "-o", "../up/*")
+    do = f"mkdir -p ../away ../up; tee '{absolute}' < in > ../up/m"
     ws.write("in", "one")
     first(*options, do=do)
     shutil.rmtree(ws.base / "away")
@@ -299,7 +300,8 @@ def test_outputs_do_not_become_inputs_of_a_wildcard(ws, first):
 
 def test_an_output_exclude_is_left_alone(ws, first):
     ws.write("in", "one")
-    options, do = ("-i", "in", "-o", "dist", "-o", "!dist/*.log"), "mkdir -p dist; cat in > dist/made; date > dist/a.log"
+    options = ("-i", "in", "-o", "dist", "-o", "!dist/*.log")
+    do = "mkdir -p dist; cat in > dist/made; date > dist/a.log"
     first(*options, do=do)
     ws.write("dist/a.log", "mine")
     ws.path("dist/made").unlink()

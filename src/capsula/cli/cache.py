@@ -76,9 +76,7 @@ def collect(target: Target, *, max_size: int | None) -> int:
         print("Nothing to remove.")
     print(f"Kept {counted(swept.entries, 'result')} and {counted(swept.blobs, 'blob')}: {size(swept.bytes)}.")
     if 0 < limit < swept.bytes:
-        print(
-            f"That is above the limit of {size(limit)}: blobs of the last hour, which a run may be using, go with a later sweep."
-        )
+        print(f"That is above the limit of {size(limit)}: blobs of the last hour go with a later sweep.")
     return 0
 
 

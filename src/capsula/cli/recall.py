@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     ]
 
 VERSION = 1
-# The beginning of a record's file, and after it 8 bytes of checksum: what a disk has spoilt could be read as a record of
+# The beginning of a record's file; 8 bytes of checksum follow. What a disk has spoilt could be read as a record of
 # something else, or as a list of two thousand million items.
 _MAGIC = b"capsula-recall1\n"
 _HEAD = len(_MAGIC) + 8

@@ -36,7 +36,7 @@ def to_result(nodes: dict[str, Node], exit_code: int) -> "tuple[ActionResult, di
     links: list[OutputSymlink] = []
     for path in sorted(nodes):
         node = nodes[path]
-        top = _top_of(path, tops)
+        top = _top_of(path, tops, nodes)
         if top is not None:
             tops[top][path[len(top) + 1 :] if top else path] = node
         elif node.kind == DIRECTORY:
@@ -68,11 +68,17 @@ def to_result(nodes: dict[str, Node], exit_code: int) -> "tuple[ActionResult, di
     return result, blobs
 
 
-def _top_of(path: str, tops: "dict[str, dict[str, Node]]") -> "str | None":
-    while path:
-        path = path.rpartition("/")[0]
-        if path in tops:
-            return path
+def _top_of(path: str, tops: "dict[str, dict[str, Node]]", nodes: dict[str, Node]) -> "str | None":
+    """The directory among `tops` in whose tree `path` belongs: all directories on the way there are outputs too."""
+    top = path
+    while top:
+        top = top.rpartition("/")[0]
+        if top not in nodes:
+            return None
+        rest = path[len(top) + 1 :] if top else path
+        # What is absolute, or further up, isn't below it, though its name begins so: `../../lib` and `..`.
+        if top in tops and rest != ".." and not rest.startswith(("/", "../")):
+            return top
     return None
 
 
@@ -197,10 +203,13 @@ def checked_path(text: str) -> str:
     path = from_text(text)
     # Leading ".." are possible (an output above the working directory) and absolute ones too (declared so); both are
     # let through only to be matched against the patterns that the user declared.
-    rest = path.lstrip("/")
-    while rest.startswith("../"):
+    absolute = path.startswith("/")
+    rest = path[1:] if absolute else path
+    while rest.startswith("../") and not absolute:
         rest = rest[3:]
-    if "\0" in path or (any([part in ("", ".", "..") for part in rest.split("/")]) and path):
+    if not path or (rest == ".." and not absolute):
+        return path
+    if "\0" in path or any([part in ("", ".", "..") for part in rest.split("/")]):
         raise EntryCorrupt(f"the entry holds the impossible path {path!r}")
     return path
 

@@ -9,8 +9,8 @@ from capsula.execute.spawn import CannotRun, say, spawn
 from capsula.execute.stdio import hold_standard_fds, was_open
 
 try:
-    # os.wait4 loads it when the child has been waited for already. If it couldn't be loaded then (no descriptor is left,
-    # say), the exit code would be lost.
+    # os.wait4 loads it when the child has been waited for already. If it couldn't be loaded then (no descriptor is
+    # left, say), the exit code would be lost.
     import resource  # noqa: F401
 except ImportError:
     _TELLS_USAGE = False

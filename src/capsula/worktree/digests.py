@@ -3,13 +3,13 @@ aren't read again."""
 
 import posix
 import time
-from stat import S_ISLNK, S_ISREG
+from stat import S_IFREG, S_ISLNK
 
 from capsula.core.digest import fastest, sha256
 from capsula.core.names import printable
 from capsula.core.tree import Leaves, leaves
 from capsula.errors import InputError
-from capsula.worktree.listing import OPEN_DIRECTORY, is_fresh
+from capsula.worktree.listing import COARSE_TICK_NS, OPEN_DIRECTORY, is_fresh
 from capsula.worktree.survey import join
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ CHUNK = 1 << 18
 _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
 _BIG = 1 << 19
 _SMALL = 1 << 16
+_TYPE = 0o170000
 
 
 class Contents:
@@ -36,15 +37,13 @@ class Contents:
     target stand for the hash.
     """
 
-    __slots__ = ("fresh", "hashes", "kept", "leaves", "read_bytes", "read_files")
+    __slots__ = ("fresh", "hashes", "kept", "leaves")
 
     def __init__(self) -> None:
         self.hashes: dict[str, dict[str, str]] = {}
         self.leaves: dict[str, Leaves] = {}
         self.fresh: list[tuple[str, str]] = []
         self.kept: dict[str, Kept] = {}
-        self.read_files = 0
-        self.read_bytes = 0
 
 
 def read_contents(survey: "Survey", kept: "dict[str, Kept]", now_ns: int) -> Contents:
@@ -65,11 +64,10 @@ def read_contents(survey: "Survey", kept: "dict[str, Kept]", now_ns: int) -> Con
         changed.append(folder)
         contents.hashes[path] = _known_hashes(survey, folder, old, jobs)
     _hash_all(jobs)
+    settled = now_ns - COARSE_TICK_NS
     for hashes, name, folder_path, seen in jobs:
-        if is_fresh(seen, now_ns):
+        if (seen[2] > settled or seen[1] > settled) and is_fresh(seen, now_ns):
             contents.fresh.append((folder_path + "/" + name, hashes[name]))
-        contents.read_bytes += seen[0]
-    contents.read_files = len(jobs)
     for folder in changed:
         _assemble(survey, folder, contents, now_ns)
     return contents
@@ -83,8 +81,8 @@ def _known_hashes(
     looks, known = (old[0], old[2]) if old is not None else ({}, {})
     full = survey.full(folder.path)
     for name, seen in folder.entries():
-        if S_ISREG(seen[4]):
-            if looks.get(name) == seen and name in known:
+        if seen[4] & _TYPE == S_IFREG:
+            if looks and looks.get(name) == seen and name in known:
                 hashes[name] = known[name]
             else:
                 jobs.append((hashes, name, full, seen))
@@ -111,7 +109,9 @@ def _assemble(survey: "Survey", folder: "Folder", contents: Contents, now_ns: in
     leaf = leaves(files, links, declared=folder.declared)
     contents.leaves[folder.path] = leaf
     listing = folder.listing
-    fresh = {name for name, seen in listing.items() if is_fresh(seen, now_ns)}
+    settled = now_ns - COARSE_TICK_NS
+    young = [item for item in listing.items() if item[1] and (item[1][2] > settled or item[1][1] > settled)]
+    fresh = {name for name, seen in young if is_fresh(seen, now_ns)}
     if fresh:
         listing = {name: seen for name, seen in listing.items() if name not in fresh}
     contents.kept[folder.path] = (listing, folder.taken, hashes, leaf.files, leaf.links)

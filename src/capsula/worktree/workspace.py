@@ -211,6 +211,8 @@ class Workspace:
 
     def full(self, path: str) -> str:
         """The full path of a path of a result."""
+        if not path:
+            return self.recipe.cwd
         return normal(path if path.startswith("/") else self.recipe.cwd + "/" + path)
 
     def named(self, full: str) -> str:

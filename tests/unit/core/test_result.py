@@ -47,7 +47,7 @@ INNER = st.recursive(
     lambda inner: st.tuples(MODES, st.dictionaries(NAMES, inner, max_size=4)),
     max_leaves=10,
 )
-LEADS = st.sampled_from(["", "dist", "a/b", "..", "../../x", "/abs"])
+LEADS = st.sampled_from(["", "dist", "a/b", "..", "../..", "../../x", "/abs"])
 
 
 def flat(path: str, tree: "Node | tuple[int, dict[str, object]]", nodes: dict[str, Node]) -> None:
@@ -63,9 +63,13 @@ def flat(path: str, tree: "Node | tuple[int, dict[str, object]]", nodes: dict[st
 def node_maps(draw: st.DrawFn) -> dict[str, Node]:
     """Some outputs, each a file, a link or a whole directory, as a survey finds them."""
     nodes: dict[str, Node] = {}
-    lead = draw(LEADS)
-    for name, tree in draw(st.dictionaries(NAMES, INNER, max_size=4)).items():
-        flat(f"{lead}/{name}" if lead else name, tree, nodes)
+    for lead in draw(st.sets(LEADS, max_size=2)):
+        if draw(st.booleans()):
+            nodes[lead] = Node(DIRECTORY, mode=draw(MODES))
+        for name, tree in draw(st.dictionaries(NAMES, INNER, max_size=3)).items():
+            path = f"{lead}/{name}" if lead else name
+            if path not in ("a", "dist"):  # another lead may be there
+                flat(path, tree, nodes)
     return nodes
 
 
@@ -124,6 +128,38 @@ def test_the_base_itself_can_be_an_output() -> None:
     }
     result, blobs = to_result(nodes, 0)
     assert len(result.output_directories) == 1
+    assert from_result(result, reader(blobs)) == nodes
+
+
+def test_what_is_above_or_elsewhere_is_not_part_of_the_working_directory() -> None:
+    """`-o . -o ../lib -o /abs`, and `-o ..`, of which the working directory is a part."""
+    file, directory = Node(FILE, mode=0o644, digest=A), Node(DIRECTORY, mode=0o755)
+    nodes = {
+        "": directory,
+        "f": file,
+        "..": directory,
+        "../g": file,
+        "../../lib": directory,
+        "../../lib/h": file,
+        "../../k": file,
+        "/abs": directory,
+        "/abs/i": file,
+        "/j": file,
+    }
+    result, blobs = to_result(nodes, 0)
+    assert [directory.path for directory in result.output_directories] == ["", "..", "../../lib", "/abs"]
+    assert from_result(result, reader(blobs)) == nodes
+
+
+def test_an_output_below_a_directory_that_is_none_stands_for_itself() -> None:
+    """`-o . -o .git/HEAD`: `.git` itself is no output, so no tree can hold it."""
+    nodes = {
+        "": Node(DIRECTORY, mode=0o755),
+        "a": Node(FILE, mode=0o644, digest=A),
+        ".git/HEAD": Node(FILE, mode=0o644, digest=A),
+    }
+    result, blobs = to_result(nodes, 0)
+    assert [file.path for file in result.output_files] == [".git/HEAD"]
     assert from_result(result, reader(blobs)) == nodes
 
 
@@ -206,7 +242,7 @@ def test_a_name_that_becomes_hostile_when_it_is_decoded_is_refused(text: str) ->
     """The private characters stand for bytes, and those of `/`, `.` and NUL are bytes too."""
     with pytest.raises(EntryCorrupt):
         checked_name(text)
-    if text not in ("\U0010fe2f", "a\U0010fe2fb"):
+    if text not in ("\U0010fe2f", "a\U0010fe2fb", "\U0010fe2e\U0010fe2e"):
         with pytest.raises(EntryCorrupt):
             checked_path(text)
 
@@ -225,9 +261,12 @@ def test_a_name_that_becomes_hostile_when_it_is_decoded_is_refused(text: str) ->
         "/a/../b",
         "/a/./b",
         "../a/../b",
-        "../..",
-        "..",
         "/..",
+        "/../x",
+        "../",
+        "../../",
+        "/",
+        "//a",
         "//..",
     ],
 )
@@ -244,7 +283,9 @@ def test_an_impossible_path_is_refused(path: str) -> None:
         of_tree(Tree(root=Directory()), path)
 
 
-@pytest.mark.parametrize("path", ["a", "a/b", "../a", "../../a/b", "/a/b", "...", "a/..b", "", "\n", "-"])
+@pytest.mark.parametrize(
+    "path", ["a", "a/b", "../a", "../../a/b", "..", "../..", "/a/b", "...", "a/..b", "", "\n", "-"]
+)
 def test_a_path_that_can_be_declared_is_let_through(path: str) -> None:
     assert checked_path(path) == path
 

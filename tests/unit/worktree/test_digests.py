@@ -207,19 +207,3 @@ def test_a_file_that_became_a_pipe_does_not_hang_us(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "f")
     with pytest.raises(InputError):
         read_contents(found, {}, time.time_ns())
-
-
-def test_a_folder_full_of_fresh_files_takes_no_square_of_time(tmp_path: Path) -> None:
-    """After a checkout everything is fresh."""
-
-    def took(count: int) -> float:
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        for number in range(count):
-            (folder / f"{number:05}").touch()
-        found = look(folder, "**")
-        began = time.process_time()
-        read_contents(found, {}, time.time_ns())
-        return time.process_time() - began
-
-    assert took(4000) < 20 * max(took(500), 0.004)
