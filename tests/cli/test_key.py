@@ -26,7 +26,13 @@ def test_a_declared_variable_changes_the_key_and_unset_is_not_empty(ws, first):
     for colour, shown in (("red", "red\n"), ("", "\n"), ("blue", "blue\n")):
         assert ws.capsule(*options, do=do, env={"COLOUR": colour}).ran == 1
         assert ws.read("out") == shown
-    for colour, shown in ((None, "none\n"), ("", "\n"), ("red", "red\n"), ("blue", "blue\n"), (None, "none\n")):
+    for colour, shown in (
+        (None, "none\n"),
+        ("", "\n"),
+        ("red", "red\n"),
+        ("blue", "blue\n"),
+        (None, "none\n"),
+    ):
         assert ws.capsule(*options, do=do, env={"COLOUR": colour}).ran == 0
         assert ws.read("out") == shown
     assert ws.capsule(*options, do=do, env={"SHAPE": "round"}).ran == 1
@@ -103,7 +109,9 @@ def test_what_a_tool_command_prints_is_in_the_key(ws):
     ws.write("../version", "1")
     assert ws.capsule(*options, do=DO).ran == 0
     ws.path("../version").unlink()
-    assert [ws.capsule(*options, do=DO).ran for _ in range(2)] == [1, 0], "a tool that fails is a fact as well"
+    assert [ws.capsule(*options, do=DO).ran for _ in range(2)] == [1, 0], (
+        "a tool that fails is a fact as well"
+    )
 
 
 def test_a_tool_command_does_not_eat_the_command_s_input(ws):
@@ -219,7 +227,11 @@ def test_a_regular_file_on_stdin_is_in_the_key_from_where_it_stands(ws):
             return done.ran, ws.read("out")
 
     skipped = 0
-    assert [run() for _ in range(3)] == [(1, "first\nsecond\n"), (0, "first\nsecond\n"), (0, "first\nsecond\n")]
+    assert [run() for _ in range(3)] == [
+        (1, "first\nsecond\n"),
+        (0, "first\nsecond\n"),
+        (0, "first\nsecond\n"),
+    ]
     file.write_text("other\nsecond\n")
     assert run() == (1, "other\nsecond\n")
     skipped = 6

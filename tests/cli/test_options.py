@@ -45,7 +45,9 @@ class Asking:
 
     def cached(self, *options, do=DO, **keywords):
         """How often the command ran in two runs."""
-        return self.run("-i", "in", *options, do=do, **keywords).ran + self.run("-i", "in", *options, do=do).ran
+        return (
+            self.run("-i", "in", *options, do=do, **keywords).ran + self.run("-i", "in", *options, do=do).ran
+        )
 
 
 @pytest.fixture(params=PLACES)
@@ -340,7 +342,9 @@ def test_passive_does_nothing_but_run(ws):
     assert ws.store.exists()
 
 
-@pytest.mark.parametrize("how", ["plain", "dummy backend", "no store", "unwritable store", "unmatched input", "s3"])
+@pytest.mark.parametrize(
+    "how", ["plain", "dummy backend", "no store", "unwritable store", "unmatched input", "s3"]
+)
 @pytest.mark.parametrize("var", ["CAPSULE_INPUTS_HASH", "BUILD_ID"])
 def test_the_inputs_hash_is_always_in_the_command_s_environment(ordinary, how, var):
     ws, env, options = ordinary, {}, ()

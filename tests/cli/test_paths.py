@@ -1,5 +1,6 @@
 """Paths and patterns: what they find, what they never find, and names that no sane person gives to a file."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -35,7 +36,16 @@ def inputs(ws, *options, **keywords):
 
 
 def a_tree(ws):
-    for name in ("a.c", "b.c", "a.h", ".hidden.c", "sub/c.c", "sub/.dot/d.c", "sub/deep/er/e.c", "other/f.txt"):
+    for name in (
+        "a.c",
+        "b.c",
+        "a.h",
+        ".hidden.c",
+        "sub/c.c",
+        "sub/.dot/d.c",
+        "sub/deep/er/e.c",
+        "other/f.txt",
+    ):
         ws.write(name, name)
 
 
@@ -88,7 +98,9 @@ def test_a_pattern_that_matches_nothing_is_named_and_the_run_is_not_cached(ws, p
 
 def test_a_pattern_whose_finds_are_all_excluded_matches_nothing(ws):
     a_tree(ws)
-    assert ws.capsule("-i", "*.h", "-i", "a.c", "-i", "!a*", do=":").says("no input matches", "'*.h'", "'a.c'")
+    assert ws.capsule("-i", "*.h", "-i", "a.c", "-i", "!a*", do=":").says(
+        "no input matches", "'*.h'", "'a.c'"
+    )
 
 
 def test_git_and_our_own_stores_match_only_where_they_are_spelled(ws):
@@ -253,6 +265,17 @@ def test_arguments_reach_the_command_as_they_are(ws):
     script = 'for w; do printf "%s|" "$w"; done'
     done = ws.capsule("-i", ".", "-c", "x", command=("sh", "-c", script, "sh", *words))
     assert done.out == "".join([f"{word}|" for word in words])
+
+
+def test_any_command_gets_a_line_in_the_journal(ws):
+    ws.write("in")
+    words = ['"quoted"', "back\\slash", "\n\x1b", "\u00fc\U0001f600", os.fsdecode(b"\xff")]
+    for _ in range(2):
+        ws.capsule("-i", "in", command=("echo", *words))
+    lines = (ws.store / "journal/journal.jsonl").read_text("ascii").splitlines()
+    assert [json.loads(line)["outcome"] for line in lines] == ["miss", "hit"]
+    assert json.loads(lines[0])["command"] == " ".join(["echo", *words])
+    assert ws.tool("history").code == 0
 
 
 # ---------------------------------------------------------------------------------------------------- outside

@@ -58,7 +58,9 @@ EXPLAINED = (
 )
 
 
-@pytest.mark.parametrize(("what", "change", "more", "do", "told"), EXPLAINED, ids=[row[0] for row in EXPLAINED])
+@pytest.mark.parametrize(
+    ("what", "change", "more", "do", "told"), EXPLAINED, ids=[row[0] for row in EXPLAINED]
+)
 def test_a_miss_is_explained_fact_by_fact(ws, what, change, more, do, told):
     ws.write("in", "one")
     ws.write("src/a", "a")

@@ -88,7 +88,9 @@ def test_a_bad_option_costs_one_line(ws, what, options, told):
 )
 @pytest.mark.parametrize("place", ["home", "local", "file"])
 def test_a_bad_configuration_costs_one_line_with_file_and_line(ws, content, told, place):
-    path = {"home": ws.home / ".capsules.toml", "local": ws.path("Capsule.toml"), "file": ws.path("x.toml")}[place]
+    path = {"home": ws.home / ".capsules.toml", "local": ws.path("Capsule.toml"), "file": ws.path("x.toml")}[
+        place
+    ]
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     runs_once_as_if_alone(ws, *(("-f", "x.toml") if place == "file" else ()), told=(path.name, *told))
 
@@ -304,7 +306,10 @@ def test_an_output_that_can_t_be_read_is_not_stored(ordinary):
 
 
 def test_what_can_t_be_restored_whole_is_not_restored_at_all_and_the_command_runs(ws, first):
-    options, do = ("-i", "in", "-o", "dist"), "mkdir -p dist; cat in > dist/large 2> /dev/null || exit 7; echo > dist/a"
+    options, do = (
+        ("-i", "in", "-o", "dist"),
+        "mkdir -p dist; cat in > dist/large 2> /dev/null || exit 7; echo > dist/a",
+    )
     ws.write("in", "x" * 200_000)
     first(*options, do=do)
     ws.path("dist/large").unlink()
@@ -336,8 +341,12 @@ def test_limits_that_starve_us_do_not_starve_the_command(ws, limit):
 
     ws.write("in", "one")
     command = "echo out; exec sh -c 'exit 7'"
-    script = f"ulimit {limit}; exec capsule -i in -- sh -c \"$COMMAND\""
+    script = f'ulimit {limit}; exec capsule -i in -- sh -c "$COMMAND"'
     done = subprocess.run(
-        ["sh", "-c", script], cwd=ws.root, env={**ws.environ, "COMMAND": command}, capture_output=True, text=True
+        ["sh", "-c", script],
+        cwd=ws.root,
+        env={**ws.environ, "COMMAND": command},
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (7, "out\n"), done

@@ -41,7 +41,9 @@ def test_an_input_edited_and_put_back_while_the_command_runs_is_noticed(ws):
     assert ws.read("out") == "one\n"
 
 
-@pytest.mark.parametrize("do", ["echo > src/new", "rm src/a", "mv src/a src/b", "chmod +x src/a", "mkdir src/d"])
+@pytest.mark.parametrize(
+    "do", ["echo > src/new", "rm src/a", "mv src/a src/b", "chmod +x src/a", "mkdir src/d"]
+)
 def test_an_input_that_comes_or_goes_while_the_command_runs_is_noticed(ws, do):
     ws.write("src/a", "1")
     done = ws.capsule("-i", "src", "-o", "out", do=f"ls src > out; {do}")
@@ -51,7 +53,10 @@ def test_an_input_that_comes_or_goes_while_the_command_runs_is_noticed(ws, do):
 
 
 def test_a_formatter_that_edits_its_own_file_is_cached_once_there_is_nothing_to_edit(ws):
-    options, do = ("-i", "code", "-o", "code"), "tr a-z A-Z < code > code.new; cat code.new > code; rm code.new"
+    options, do = (
+        ("-i", "code", "-o", "code"),
+        "tr a-z A-Z < code > code.new; cat code.new > code; rm code.new",
+    )
     ws.write("code", "text")
     assert [ws.capsule(*options, do=do).ran for _ in range(2)] == [1, 1]
     ran = ws.capsule(*options, do=do).ran

@@ -34,7 +34,9 @@ def test_the_exit_code_is_the_command_s_own(ws, code):
         assert (done.code, done.err) == (code, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGINT]
+)
 def test_a_command_killed_by_a_signal_is_128_and_the_number(ws, number):
     ws.write("in")
     done = ws.capsule("-i", "in", do=f"kill -{number:d} $$")
@@ -79,7 +81,7 @@ def test_a_script_without_an_interpreter_line_runs(ws):
 
 @pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "QUIT", "USR1"])
 def test_a_signal_that_is_sent_to_us_reaches_the_command_once(ws, gates, name):
-    do = f"trap 'echo got {name}; exit 9' {name}; exec 3<> \"$GO\"; echo > \"$STARTED\"; while :; do read _ <&3; done"
+    do = f'trap \'echo got {name}; exit 9\' {name}; exec 3<> "$GO"; echo > "$STARTED"; while :; do read _ <&3; done'
     process = ws.start(*COPY, do=do)
     gates()
     process.send_signal(getattr(signal, f"SIG{name}"))
@@ -103,7 +105,9 @@ def test_signals_that_were_ignored_stay_ignored_and_others_have_their_defaults(w
     ws.write("in")
     script = "trap '' HUP USR1; exec \"$@\""
     show = ("sh", "-c", "grep -E 'Sig(Ign|Blk)' /proc/self/status")
-    alone = signal_sets(subprocess.run(["sh", "-c", script, "sh", *show], capture_output=True, text=True).stdout)
+    alone = signal_sets(
+        subprocess.run(["sh", "-c", script, "sh", *show], capture_output=True, text=True).stdout
+    )
     ws.prefix = ("sh", "-c", script, "sh")
     for options in ("-i", "in"), ("--no_such_option",), ("-b", "dummy", "-i", "in"):
         assert signal_sets(ws.capsule(*options, command=show).out) == alone
@@ -227,7 +231,7 @@ def on_a_terminal(ws, *options, do):
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 33, 111, 0, 0))
     process = ws.start(
         *options, do=do, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - one thread
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(slave)
     seen = b""

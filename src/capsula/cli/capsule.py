@@ -53,7 +53,7 @@ def _hold(fd: int) -> None:
 
 
 def _last_resort(program: str, argv: "list[str]", error: BaseException) -> "NoReturn":
-    """An error of ours that nobody caught. The command hasn't run, or it would have been caught: it does now."""
+    """An error of ours that nobody caught. The command runs now, unless it has run: then its exit code stands."""
     if posix.environ.get(b"CAPSULA_DEBUG"):
         sys.excepthook(type(error), error, error.__traceback__)
     try:
@@ -61,6 +61,11 @@ def _last_resort(program: str, argv: "list[str]", error: BaseException) -> "NoRe
         posix.write(2, text.encode("utf-8", "backslashreplace"))
     except Exception:
         text = ""
+    if "capsula.execute.process" in sys.modules:
+        from capsula.execute.process import RAN
+
+        if RAN:
+            posix._exit(RAN[-1].exit_code)
     command = argv[argv.index("--") + 1 :] if "--" in argv else []
     if not command or "--strict" in argv[: argv.index("--")]:
         posix._exit(125)

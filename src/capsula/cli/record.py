@@ -5,6 +5,7 @@ import posix
 from capsula import engine
 from capsula.cli.recall import VERSION, keyed_hash
 from capsula.config.places import upwards
+from capsula.core.names import printable
 from capsula.store.layout import entry_path
 from capsula.worktree.listing import is_fresh, look
 
@@ -105,7 +106,7 @@ def _inputs(inputs: "Inputs") -> "Area":
 
 def _greeting(origin: "Origin | None") -> bytes:
     return (
-        f"capsule: hit, made by job {origin.job}\n".encode("utf-8", "replace")
+        f"capsule: hit, made by job {printable(origin.job)}\n".encode("utf-8", "replace")
         if origin and origin.job
         else b""
     )

@@ -19,9 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    Sourced = tuple[
-        Option, object, str
-    ]  # an option, its value (for a list, what to append), where it was set
+    # An option, its value (for a list, what to append), where it was set.
+    Sourced = tuple[Option, object, str]
 
 HOME_FILE = ".capsules.toml"
 LOCAL_FILES = ("Capsule.toml", "Capsules.toml")

@@ -10,11 +10,10 @@ class Context:
     """All key facts of one run.
 
     `input_root` is the digest of the declared inputs below the base, `directories` its Directory blobs by hash.
-    `outside` holds (name as given, hash) of inputs outside the base, `linked` (path of the link, hash) of the
-    content that
-    declared links lead to; `environment` (name, value), value None when unset; `tools` (command, exit code,
-    hash of output);
-    `system` (operating system, architecture); `stdin` the hash of a regular file on standard input, or "".
+    `outside` holds (name as given, content as in docs/format.md) of inputs outside the base, `linked` (path of the
+    link, hash) of the content that declared links lead to; `environment` (name, value), value None when unset; `tools`
+    (command, exit code, hash of output); `system` (operating system, architecture); `stdin` the hash of a regular file
+    on standard input, or "".
     """
 
     __slots__ = ("directories", "environment", "input_root", "linked", "outside", "stdin", "system", "tools")
@@ -41,8 +40,7 @@ class Context:
         self.stdin = stdin
 
     def input_facts(self) -> "list[Fact]":
-        """The inputs that no tree of the base can hold, and the outputs of tools: part of the inputs hash and
-        of the salt."""
+        """What no tree of the base can hold, and the outputs of tools: part of the inputs hash and of the salt."""
         facts: list[Fact] = [("outside", name, content) for name, content in sorted(self.outside)]
         facts += [("link", name, content) for name, content in sorted(self.linked)]
         if self.stdin:

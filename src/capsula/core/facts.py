@@ -1,10 +1,8 @@
-"""Facts: rows of short texts, and the canonical bytes in which the salt of an action and the notes of a result
-hold them.
+"""Facts: rows of short texts, and the canonical bytes in which the salt of an action and a capsule's origin hold them.
 
-A row is a tuple of strings, the first its kind. Its bytes are the rows one after the other, each `<number of
-fields>(` and
-the fields as netstrings (`<length in bytes>:<UTF-8 bytes>,`) and `)`. The same rows in the same order give the
-same bytes.
+A row is a tuple of strings, the first its kind. Its bytes are `<number of fields>(`, the fields as netstrings (`<length
+in bytes>:<UTF-8 bytes>,`) and `)`; those of a list are its rows' one after the other. The same rows in the same order
+give the same bytes.
 """
 
 from capsula.core.names import from_text, to_text

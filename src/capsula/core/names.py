@@ -1,9 +1,8 @@
 """File names as text: every byte string a file system allows, as valid Unicode that no other name shares, and back.
 
-Python reads a name that isn't UTF-8 with lone surrogates (PEP 383), which a protobuf string can't hold. Here
-such a byte
-becomes one of 256 private characters at the top of plane 16, and a name that holds one of those itself is
-written byte by byte, so that the mapping stays one to one.
+Python reads a name that isn't UTF-8 with lone surrogates (PEP 383), which a protobuf string can't hold. Here such a
+byte becomes one of 256 private characters at the top of plane 16, and one of these in a name is itself written as its
+four bytes, so that the mapping stays one to one.
 """
 
 _FIRST = 0x10FE00

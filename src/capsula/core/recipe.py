@@ -77,11 +77,9 @@ class Recipe:
 class Area:
     """A part of the file system and the patterns that look at it.
 
-    `base` is an absolute directory, `patterns` are relative to it, `written` holds the include patterns as the
-    user wrote
-    them, in the order of their bits. `spelled` (outside the base only) maps the absolute literal prefix of a
-    pattern to the
-    same prefix as written, so that what it finds can be named as given, wherever the checkout lies.
+    `base` is an absolute directory, `patterns` are relative to it, `written` holds the include patterns as the user
+    wrote them, in the order of their bits. `spelled` (outside the base only) maps the absolute literal prefix of a
+    pattern to the same prefix as written, so that what it finds can be named as given, wherever the checkout lies.
     """
 
     __slots__ = ("base", "patterns", "spelled", "written")
@@ -119,7 +117,8 @@ def place(recipe: Recipe, patterns: "Iterable[str]") -> tuple[Area, Area]:
         sign = "!" if negated else ""
         below = is_below(absolute.rstrip("/"), base)
         if below:
-            inside.append(sign + ((relative(absolute, base).rstrip("/") and relative(absolute, base)) or "."))
+            seen = relative(absolute, base)
+            inside.append(sign + (seen if seen.rstrip("/") else "."))
         if not below or negated:
             # An include outside may reach down into the base (`../**`), so an exclude holds there too.
             outside.append(sign + absolute[1:])

@@ -261,9 +261,8 @@ def _read(plan: _Plan, parts: "list[bytes] | tuple[bytes]") -> object:
     for data in parts:
         position, end = 0, len(data)
         while position < end:
-            tag = data[
-                position
-            ]  # beyond the end it is an IndexError, here and below; decode() puts it into words
+            # Beyond the end it is an IndexError, here and below; decode() puts it into words.
+            tag = data[position]
             position += 1
             if tag > 127:
                 tag, position = _read_tag(data, position - 1)

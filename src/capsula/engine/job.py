@@ -82,12 +82,11 @@ class Policy:
 
 
 class World:
-    """What the engine works with. `context` finds the facts beside the files; `execute` runs the command with
-    the inputs
-    hash in its environment; `replay` writes two logs (bytes, or the path of a file) in their order; `bury`
-    moves a user's
-    file to the trash and answers how to take it back; `say` is one line to the user; `spool` fetches a big log
-    to a file.
+    """What the engine works with.
+
+    `context` finds the facts beside the files; `execute` runs the command with the inputs hash in its environment;
+    `replay` writes two logs (bytes, or the path of a file) in their order; `bury` moves a user's file to the trash and
+    answers how to take it back; `say` is one line to the user; `spool` fetches a big log to a file.
     """
 
     __slots__ = (
@@ -143,6 +142,8 @@ class Report:
 
     `exit_code` is the command's own. `why` is one sentence; `differences` explain a miss, `mismatch` a
     placebo's findings. `problem` is what kept us from caching (rule 8), `not_stored` why a result wasn't kept.
+    `seconds` is how long the command ran, for a hit the run that made the result; `bytes` those of the outputs that
+    were stored, for a hit restored; `expires_ns` is in ns since 1970, 0: never.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from capsula.core.capsule import TYPE_URL, Origin, origin_from
 from capsula.core.names import printable
 from capsula.core.result import from_result
 from capsula.engine.job import BIG_LOG, HIT, MISS, UNCACHED, Attempt, Entry, Policy, Report, World
-from capsula.errors import BlobCorrupt, BlobMissing, CapsulaError, EntryCorrupt, UsageError
+from capsula.errors import BlobCorrupt, BlobMissing, CapsulaError, EntryCorrupt, UsageError, WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
             _wait_for_others(attempt, attempt.keyed)
             # Also when nobody was waited for: the one who held the lock may have left between our look and our turn.
             # What was found damaged, and said, is so still.
-            is_new = report.waited or not report.why
-            if attempt.entry is None and is_new and _settled(attempt, _look_up(attempt, attempt.keyed)):
-                world.flight.leave()
+            is_new = report.waited or (attempt.entry is None and not report.why)
+            if is_new and _settled(attempt, _look_up(attempt, attempt.keyed)):
+                _leave(world)
                 return report
         if policy.explain or policy.dry_run:
             _explain(attempt, attempt.keyed)
@@ -47,7 +47,7 @@ def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
     if report.problem is not None and not report.why:
         report.why = report.problem.what
     if policy.dry_run or (policy.strict and report.problem is not None):
-        world.flight.leave()
+        _leave(world)
         return report
     return _run_and_keep(attempt)
 
@@ -57,9 +57,9 @@ def _run_and_keep(attempt: Attempt) -> Report:
     outcome = world.execute(report.inputs_hash)
     report.exit_code, report.started, report.seconds = outcome.exit_code, outcome.started, outcome.seconds
     report.signal = outcome.signal
-    if outcome.write_error is not None:
-        world.say(f"not all of the command's output could be written: {strerror(outcome.write_error)}")
     try:
+        if outcome.write_error is not None:
+            world.say(f"not all of the command's output could be written: {strerror(outcome.write_error)}")
         if attempt.policy.keep and attempt.keyed is not None and report.outcome != UNCACHED:
             from capsula.engine.keep import keep
 
@@ -70,9 +70,16 @@ def _run_and_keep(attempt: Attempt) -> Report:
     except Exception as error:  # the command has run; nothing of ours may change how it ended
         report.problem = _bug(error)
         report.not_stored = report.problem.what
-    finally:
-        world.flight.leave()
+    _leave(world)
     return report
+
+
+def _leave(world: World) -> None:
+    try:
+        world.flight.leave()
+    except Exception:
+        # What is held is let go when we end, which is soon; an error here would make somebody run the command again.
+        return
 
 
 def _explain(attempt: Attempt, keyed: "Keyed") -> None:
@@ -123,7 +130,7 @@ def _look_up(attempt: Attempt, keyed: "Keyed") -> "Entry | None":
         if result is None:
             return None
         return _open(result, world)
-    except (EntryCorrupt, BlobMissing, BlobCorrupt) as error:
+    except (EntryCorrupt, BlobMissing, BlobCorrupt, WireError) as error:
         report.why = f"the stored result is damaged: {error.what}"
         world.say(report.why)
         return None

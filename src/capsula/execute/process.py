@@ -4,7 +4,8 @@ import errno
 import os
 import time
 
-from capsula.execute.relay import GRACE, Captured, Log, Relay, Stream, leave_a_relay
+from capsula.execute.relay import Captured, Log, Relay, Stream, leave_a_relay
+from capsula.execute.signals import Signals
 from capsula.execute.spawn import CannotRun, say, spawn
 from capsula.execute.stdio import hold_standard_fds, was_open
 
@@ -19,23 +20,8 @@ else:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _thread
-    import signal as _signal
     from collections.abc import Callable
 
-    from capsula.execute.terminal import Terminal
-else:
-    import _signal
-    import _thread
-
-# Sent to us, they are meant for the command. Stops (TSTP, TTIN, TTOU) and CONT aren't here: a terminal sends them to
-# the whole process group, and taking them would make us unstoppable.
-_PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGWINCH")
-_ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
-# What the kernel sends of its own accord to every process in the foreground of a terminal.
-_FROM_TERMINALS = (_signal.SIGINT, _signal.SIGQUIT, _signal.SIGHUP, _signal.SIGWINCH)
-# Ends the thread that takes the others. Ignored by default, so that a stray one is harmless.
-_STOP = _signal.SIGURG
 _NOWHERE = -1
 
 
@@ -54,7 +40,9 @@ class Outcome:
     __slots__ = (
         "exit_code",
         "signal",
+        "pid",
         "started",
+        "ended",
         "stdout",
         "stderr",
         "order",
@@ -73,7 +61,9 @@ class Outcome:
     def __init__(self) -> None:
         self.exit_code = 0
         self.signal: int | None = None
+        self.pid = 0
         self.started = False
+        self.ended = False
         self.stdout: Captured | None = None
         self.stderr: Captured | None = None
         self.order: tuple[tuple[int, int], ...] = ()
@@ -86,6 +76,10 @@ class Outcome:
         self.cut = False
         self.reason = ""
         self.write_error: int | None = None
+
+
+# The commands that this process has started. Whoever runs the command when all else has failed looks here first.
+RAN: "list[Outcome]" = []
 
 
 def run_command(
@@ -108,10 +102,10 @@ def run_command(
     """
     hold_standard_fds()
     outcome = Outcome()
-    signals = _Signals()
-    streams: tuple[Stream, ...] = ()
+    signals = Signals()
+    streams: list[Stream] = []
     try:
-        streams = _open_streams(outcome, capture, memory_limit, spool_dir)
+        _open_streams(streams, outcome, capture, memory_limit, spool_dir)
         child = _start(argv, environ, streams, signals, outcome)
         if child is not None:
             relay = Relay(streams)
@@ -119,19 +113,15 @@ def run_command(
                 _do_meanwhile(meanwhile)
             _copy(relay, child, signals)
             signals.stop()
-            try:
-                _close(relay, outcome, signals)
-            except (
-                Exception
-            ) as error:  # the command has run: its exit code is the answer, whatever became of its log
-                outcome.stdout = outcome.stderr = None
-                for stream in streams:
-                    _note(outcome, stream.number, f"its log is lost: {error!r}")
-    finally:
-        for stream in streams:
-            stream.close()
-            stream.sink.close()
-        signals.release(outcome.exit_code if last and outcome.started else None)
+            _close(relay, outcome, signals)
+        _release(streams, signals, outcome, last)
+    except BaseException as error:
+        # Once the command runs, an error of ours mustn't get out: whoever catches it would run the command again.
+        if outcome.started:
+            _rescue(streams, signals, outcome, error)
+        _release(streams, signals, outcome, last)
+        if not outcome.started:
+            raise
     return outcome
 
 
@@ -142,13 +132,13 @@ def _do_meanwhile(task: "Callable[[], None]") -> None:
         return
 
 
-class _Child:
+class Child:
     """The process, until it has been waited for; from then on its number may be another's, so nobody may signal it."""
 
     __slots__ = ("pid", "fd", "outcome", "_began")
 
-    def __init__(self, pid: int, outcome: Outcome, began: float) -> None:
-        self.pid = pid
+    def __init__(self, outcome: Outcome, began: float) -> None:
+        self.pid = pid = outcome.pid
         self.outcome = outcome
         self._began = began
         try:
@@ -168,7 +158,7 @@ class _Child:
             else:
                 (pid, status), usage = os.waitpid(self.pid, os.WNOHANG), None
         except ChildProcessError:  # somebody else in this process has waited for it
-            outcome.exit_code = 255
+            outcome.exit_code, outcome.ended = 255, True
             outcome.cut, outcome.reason = (
                 True,
                 "the exit code isn't known: the process was taken away from us",
@@ -176,6 +166,7 @@ class _Child:
             return True
         if pid == 0:
             return False
+        outcome.ended = True
         outcome.seconds = time.monotonic() - self._began
         outcome.end_ns = time.time_ns()
         if os.WIFSIGNALED(status):
@@ -192,153 +183,13 @@ class _Child:
         return True
 
 
-class _Signals:
-    """Takes the signals that are sent to us, from before the child is made until after its end, and passes them on.
-
-    They are blocked, and a thread waits for them: unlike a handler it learns who sent each. What the terminal sends
-    (Ctrl-C) goes to the whole foreground process group, so the child has got it already, and a second one would make
-    many programs give up their orderly end. A signal that somebody sends to the whole group with kill(2) looks like one
-    that was sent to us alone: the child gets that twice.
-
-    What was ignored when we started (nohup, a background job's SIGINT) isn't taken: it stays ignored here and there.
-    """
-
-    __slots__ = (
-        "mask",
-        "abandoned_by",
-        "_taken",
-        "_terminals",
-        "_child",
-        "_ended_at",
-        "_lock",
-        "_done",
-        "_thread",
-        "_stopping",
-    )
-
-    def __init__(self) -> None:
-        self.abandoned_by = 0
-        self._terminals: list[Terminal] = []
-        self._taken = {
-            number
-            for number in (getattr(_signal, name) for name in _PASSED_ON)
-            if _signal.getsignal(number) != _signal.SIG_IGN
-        } | {_STOP}
-        self._child: _Child | None = None
-        self._ended_at = 0.0
-        self._stopping = False
-        # Held while the child is being made: what comes meanwhile waits for it.
-        self._lock = _thread.allocate_lock()
-        self._lock.acquire()
-        self._done = _thread.allocate_lock()
-        self._done.acquire()
-        if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
-            # Inherited from a careless parent; with it the kernel would throw the child's exit code away.
-            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        self.mask: set[int] = set(_signal.pthread_sigmask(_signal.SIG_BLOCK, self._taken))
-        try:
-            self._thread = _thread.start_new_thread(self._take, ())
-        except BaseException:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, self.mask)
-            raise
-
-    def child_is(self, child: "_Child | None", streams: "tuple[Stream, ...]") -> None:
-        """From now on signals reach the child, or, when there is none, us."""
-        self._child = child
-        self._terminals = [stream.terminal for stream in streams if stream.terminal is not None]
-        self._lock.release()
-
-    def has_ended(self) -> bool:
-        """Whether the child has ended; it is waited for in here, where no signal is on its way to it."""
-        with self._lock:
-            if self._child is not None and self._child.reap():
-                self._child = None
-                self._ended_at = time.monotonic()
-            return self._child is None
-
-    def is_abandoned(self) -> bool:
-        """Whether a signal came to end us after the child had ended, while its output was still being passed on."""
-        return self.abandoned_by != 0
-
-    def stop(self) -> None:
-        """End the thread, so that nothing of ours runs beside the caller. Doing it twice is doing it once."""
-        if not self._stopping:
-            self._stopping = True
-            _signal.pthread_kill(self._thread, _STOP)
-            self._done.acquire()
-
-    def release(self, exit_with: int | None) -> None:
-        """As it was before, or (`exit_with`) so that an ending signal ends us with this code."""
-        self.stop()
-        if hasattr(_signal, "sigtimedwait"):
-            while time.monotonic() - self._ended_at < GRACE and _signal.sigtimedwait(self._taken, 0):
-                pass  # sent while the child still ran
-        if exit_with is not None:
-            for number in self._taken.intersection(_ENDING):
-                _signal.signal(number, lambda *_: os._exit(exit_with))
-        if self.abandoned_by:
-            os.kill(os.getpid(), self.abandoned_by)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.mask)
-
-    def _take(self) -> None:
-        try:
-            while not self._stopping:
-                number, from_terminal, sender = _next_signal(self._taken)
-                with self._lock:
-                    if self._child is None:
-                        self._too_late(number)
-                    elif number == _signal.SIGWINCH and self._resize(sender):
-                        pass
-                    elif not from_terminal:
-                        os.kill(self._child.pid, number)
-        finally:
-            self._done.release()
-
-    def _resize(self, sender: int) -> bool:
-        """Whether this SIGWINCH was about our pseudo-terminals."""
-        if any([terminal.copy_size() for terminal in self._terminals]):
-            # The terminal has told the whole group already; those who were quicker than we saw the old size.
-            os.kill(0, _signal.SIGWINCH)
-            return True
-        return sender == os.getpid()
-
-    def _too_late(self, number: int) -> None:
-        # The same Ctrl-C that ended the child may reach this thread only now.
-        if number in _ENDING and time.monotonic() - self._ended_at > GRACE:
-            self.abandoned_by = number
-
-
-def _next_signal(taken: "set[int]") -> "tuple[int, bool, int]":
-    """The next signal, whether it came from the terminal (so the child has it too), and the process that sent it."""
-    if not hasattr(_signal, "sigwaitinfo"):  # macOS doesn't say who sent it
-        number = int(_signal.sigwait(taken))
-        return number, number in _FROM_TERMINALS and _is_foreground(), 0
-    signal = _signal.sigwaitinfo(taken)
-    number = signal.si_signo
-    from_terminal = number in _FROM_TERMINALS and signal.si_code > 0  # the kernel's own
-    if number == _signal.SIGHUP and os.getsid(0) == os.getpid():
-        # A terminal that hangs up tells only the leader of the session, which the child would be without us.
-        from_terminal = False
-    return number, from_terminal, signal.si_pid
-
-
-def _is_foreground() -> bool:
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
-
-
 def _open_streams(
-    outcome: Outcome, capture: "tuple[bool, bool]", memory_limit: int, spool_dir: str | None
-) -> "tuple[Stream, ...]":
-    streams = []
+    streams: "list[Stream]",
+    outcome: Outcome,
+    capture: "tuple[bool, bool]",
+    memory_limit: int,
+    spool_dir: str | None,
+) -> None:
     for number, wanted in zip((1, 2), capture, strict=True):
         if wanted and was_open(number):
             try:
@@ -346,24 +197,24 @@ def _open_streams(
             except OSError as error:
                 # The command has our own descriptor then: it runs as well, only its log isn't kept.
                 _note(outcome, number, f"it can't be captured: {error}")
-    return tuple(streams)
 
 
 def _start(
     argv: "tuple[str, ...]",
     environ: "dict[bytes, bytes]",
-    streams: "tuple[Stream, ...]",
-    signals: _Signals,
+    streams: "list[Stream]",
+    signals: Signals,
     outcome: Outcome,
-) -> _Child | None:
+) -> Child | None:
     child = None
     try:
         outcome.start_ns = time.time_ns()
         began = time.monotonic()
         descriptors = [(stream.far, stream.number) for stream in streams]
-        pid = spawn(argv, environ, descriptors=descriptors, mask=signals.mask)
+        outcome.pid = spawn(argv, environ, descriptors=descriptors, mask=signals.mask)
         outcome.started = True
-        child = _Child(pid, outcome, began)
+        RAN.append(outcome)
+        child = Child(outcome, began)
     except CannotRun as refusal:
         say(refusal.text)
         outcome.exit_code = refusal.exit_code
@@ -375,7 +226,7 @@ def _start(
     return child
 
 
-def _copy(relay: Relay, child: _Child, signals: _Signals) -> None:
+def _copy(relay: Relay, child: Child, signals: Signals) -> None:
     """Until the child has ended. It is running: a bug of ours may cost the log, then the output, but never its end."""
     for _ in range(2):
         try:
@@ -390,7 +241,28 @@ def _copy(relay: Relay, child: _Child, signals: _Signals) -> None:
         time.sleep(0.01)
 
 
-def _close(relay: Relay, outcome: Outcome, signals: _Signals) -> None:
+def _rescue(streams: "list[Stream]", signals: Signals, outcome: Outcome, error: BaseException) -> None:
+    """An error of ours while the command was running, or after: let it come to its end as if nothing was, without a
+    log. What had been done before the error is done already and isn't done again."""
+    for stream in streams:
+        stream.log.drop(f"its log is lost: {error!r}")
+        stream.started()
+    outcome.stdout = outcome.stderr = None
+    _note(outcome, 1, f"its log is lost: {error!r}")
+    if not outcome.ended:
+        child = Child(outcome, time.monotonic())
+        signals.child_is(child, streams)
+        _copy(Relay(streams), child, signals)
+
+
+def _release(streams: "list[Stream]", signals: Signals, outcome: Outcome, last: bool) -> None:
+    for stream in streams:
+        stream.close()
+        stream.sink.close()
+    signals.release(outcome.exit_code if last and outcome.started else None)
+
+
+def _close(relay: Relay, outcome: Outcome, signals: Signals) -> None:
     held = []
     for stream in relay.streams:
         if stream.pending is not None:

@@ -176,8 +176,9 @@ class Stream:
 
     def started(self) -> None:
         """The command has its end now; ours of a pipe must go, else it never ends. (A terminal's: see there.)"""
-        if self.terminal is None:
+        if self.terminal is None and self.far >= 0:
             os.close(self.far)
+            self.far = -1
 
     def take(self) -> int:
         """Read what is there, pass it on, keep it; how much it was. The source is closed (-1) when it has ended."""
@@ -226,7 +227,7 @@ class Relay:
 
     __slots__ = ("streams", "order", "_poll", "_watched")
 
-    def __init__(self, streams: "tuple[Stream, ...]") -> None:
+    def __init__(self, streams: "list[Stream]") -> None:
         self.streams = streams
         self.order = Order()
 
@@ -353,7 +354,7 @@ def _relay_alone(streams: "list[Stream]", mask: "set[int]") -> None:
     for stream in streams:
         stream.log = Log(0, None)
         stream.log.drop("what comes now isn't the command's")
-    Relay(tuple(streams)).run_to_the_end()
+    Relay(streams).run_to_the_end()
 
 
 def _terminal(fd: int) -> "Terminal":

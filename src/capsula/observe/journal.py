@@ -57,13 +57,24 @@ def _value(value: "str | int | float | bool") -> str:
 
 
 def quoted(text: str) -> str:
-    """The text as a JSON string. Plain text needs no json module, which a hit can't afford."""
+    """The text as a JSON string, in ASCII. By hand: the json module would cost more than the rest of the line, and a
+    quotation mark in a command is nothing special.
+
+    A name that isn't UTF-8 is written with the escapes of its surrogates, which JSON can hold and UTF-8 can't.
+    """
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return f'"{text}"'
-    import json
+    return '"' + "".join([c if " " <= c <= "~" and c not in '"\\' else _escaped(c) for c in text]) + '"'
 
-    # A name that isn't UTF-8 is written with the escapes of its surrogates, which JSON can hold and UTF-8 can't.
-    return json.dumps(text)
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    code = ord(character)
+    if code > 0xFFFF:
+        code -= 0x10000
+        return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return f"\\u{code:04x}"
 
 
 def read(root: str) -> "Iterator[dict[str, object]]":

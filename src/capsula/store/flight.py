@@ -3,7 +3,7 @@
 import errno
 import posix
 
-from capsula.store.layout import make_directories
+from capsula.store.layout import LOCKS, open_making
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 class Flights:
     """Record locks of the kernel on files under `locks/` of the store: a holder that dies, however, has let go.
 
-    The files stay where they are (unlinking one would let two processes hold "the same" lock on different
-    files); a sweep
-    removes old ones. Where no lock can be had (a read-only store, a file system without locks) nobody waits:
-    two runs at once are a waste, not a wrong result. A root of "" is no store at all.
+    The files stay where they are (unlinking one would let two processes hold "the same" lock on different files); a
+    sweep removes old ones. Where no lock can be had (a read-only store, a file system without locks) nobody waits: two
+    runs at once are a waste, not a wrong result. A root of "" is no store at all.
     """
 
     __slots__ = ("_fd", "_root")
@@ -29,7 +28,7 @@ class Flights:
         if not self._root:
             return False
         try:
-            self._fd = self._open(f"{self._root}/locks/{key}")
+            self._fd = open_making(f"{self._root}/{LOCKS}/{key}", posix.O_RDWR)
         except OSError:
             return False
         waited = False
@@ -54,14 +53,6 @@ class Flights:
         if self._fd >= 0:
             posix.close(self._fd)
             self._fd = -1
-
-    def _open(self, path: str) -> int:
-        flags = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC
-        try:
-            return posix.open(path, flags, 0o600)
-        except FileNotFoundError:
-            make_directories(path.rpartition("/")[0])
-            return posix.open(path, flags, 0o600)
 
     def _try(self) -> bool:
         try:

@@ -114,6 +114,15 @@ def make_directories(path: str) -> None:
         make_directories(path)
 
 
+def open_making(path: str, flags: int) -> int:
+    """Open a file of ours, made with mode 0600 when it is new; so are the directories above it that are missing."""
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        make_directories(os.path.dirname(path))
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 def create_temporary(root: str, mode: int, now: float) -> "tuple[int, str]":
     """A new file in tmp/, open for reading and writing. Its name tells the sweep whose it is and from when."""
     while True:

@@ -3,7 +3,7 @@
 import posix
 
 from capsula.core.digest import Digest, sha256
-from capsula.store.layout import make_directories
+from capsula.store.layout import IDS, open_making
 
 KEPT = 64
 _ROW = 64 + 1 + 12 + 1
@@ -34,15 +34,7 @@ class PastActions:
                 return
             if len(rows) > 4 * KEPT:
                 self._shorten(path, rows[-KEPT:])
-            try:
-                fd = posix.open(
-                    path, posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC, 0o600
-                )
-            except FileNotFoundError:
-                make_directories(path.rpartition("/")[0])
-                fd = posix.open(
-                    path, posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC, 0o600
-                )
+            fd = open_making(path, posix.O_WRONLY | posix.O_APPEND)
             try:
                 # One write of one row to a file opened for appending: two writers can't mix their bytes.
                 posix.write(fd, row)
@@ -67,4 +59,4 @@ class PastActions:
 
     def _path(self, capsule_id: str) -> str:
         name = sha256(capsule_id.encode("utf-8", "surrogateescape")).hexdigest()
-        return f"{self._root}/ids/{name}"
+        return f"{self._root}/{IDS}/{name}"

@@ -2,7 +2,7 @@
 
 import os
 
-from capsula.store.layout import GRACE, LOCKS, SIZE, create_temporary, discard, make_directories, publish
+from capsula.store.layout import GRACE, LOCKS, SIZE, create_temporary, discard, open_making, publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ def write_size(root: str, known: int, counted: float) -> None:
             discard(temporary)
             raise
     except OSError:
-        discard(
-            f"{root}/{SIZE}"
-        )  # a disk that is full to the last byte; not knowing is better than a wrong number
+        # A disk that is full to the last byte; not knowing is better than a wrong number.
+        discard(f"{root}/{SIZE}")
 
 
 def take_lock(root: str, *, wait: bool = False) -> "int | None":
@@ -92,13 +91,7 @@ def take_lock(root: str, *, wait: bool = False) -> "int | None":
     """
     import fcntl
 
-    path = f"{root}/{LOCKS}/{SWEEP_LOCK}"
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    try:
-        fd = os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        make_directories(f"{root}/{LOCKS}")
-        fd = os.open(path, flags, 0o600)
+    fd = open_making(f"{root}/{LOCKS}/{SWEEP_LOCK}", os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -128,9 +121,8 @@ def _count(root: str, added: int, now: float) -> "tuple[int, int, float]":
 
 
 def _parse(raw: bytes) -> "tuple[int, int, float] | None":
-    head, *lines = raw[: raw.rfind(b"\n") + 1].split(
-        b"\n"
-    )  # the last line may be in the middle of being added
+    # Without the last line when it is in the middle of being added.
+    head, *lines = raw[: raw.rfind(b"\n") + 1].split(b"\n")
     try:
         known, counted = head.split()
         return int(known), sum([int(line) for line in lines if line.startswith(b"+")]), float(int(counted))

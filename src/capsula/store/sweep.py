@@ -52,9 +52,8 @@ if TYPE_CHECKING:
 
 LIMIT = 10 << 30
 DAY = 86400.0
-_ABANDONED = (
-    600.0  # a temporary file whose process is gone; not at once, for it may live in another container
-)
+# A temporary file whose process is gone; not at once, for it may live in another container.
+_ABANDONED = 600.0
 _STAGE = ".capsula-stage-"  # as worktree.restore calls them
 _QUARANTINED, _UNUSED, _TRASHED, _TRASH_BYTES = 7 * DAY, 30 * DAY, 7 * DAY, 1 << 30
 

@@ -1,0 +1,139 @@
+"""A hit's start-up is part of the product: what each way to a hit may import is written here, and nothing else."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(sys.executable).with_name("capsule")
+# Runs the installed script as its first line would, and notes the modules when the process ends.
+SPY = """
+import posix, sys
+script, report = sys.argv[1:3]
+leave = posix._exit
+def told(code):
+    fd = posix.open(report, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC, 0o600)
+    posix.write(fd, "\\n".join(sys.modules).encode())
+    leave(code)
+posix._exit = told
+sys.argv[:] = [script, *sys.argv[3:]]
+exec(compile(open(script).read(), script, "exec"), {"__name__": "__main__"})
+"""
+
+
+def names(text):
+    return frozenset(text.split())
+
+
+# Everything is in place: a record is compared.
+RECALLED = names(
+    """
+    capsula capsula.cli capsula.cli.capsule capsula.cli.recall capsula.observe capsula.observe.journal
+    capsula.worktree capsula.worktree.listing gc
+    """
+)
+# What replays logs on both descriptors.
+REPLAYED = frozenset(["capsula.execute", "capsula.execute.stdio", "errno"])
+# The same, and the outputs are put back.
+RESTORED = (
+    RECALLED
+    | REPLAYED
+    | names(
+        """
+    capsula.cli.recalled capsula.cli.together capsula.config capsula.config.places capsula.core capsula.core.digest
+    capsula.core.glob capsula.core.names capsula.core.node capsula.core.recipe capsula.core.tree capsula.core.wire
+    capsula.errors capsula.store capsula.store.burial capsula.store.disk capsula.store.files capsula.store.layout
+    capsula.worktree.digests capsula.worktree.kept capsula.worktree.restore capsula.worktree.survey
+    capsula.worktree.workspace itertools
+    """
+    )
+)
+# No record: the options are read, the key is made, the entry is looked up, and the record is written.
+WHOLE = RESTORED - {"capsula.cli.recalled", "capsula.store.burial"} | names(
+    """
+    capsula.cli.record capsula.cli.wrapper capsula.config.options capsula.config.settings capsula.config.values
+    capsula.core.action capsula.core.capsule capsula.core.context capsula.core.facts capsula.core.reapi
+    capsula.core.result capsula.core.secrets capsula.engine capsula.engine.job capsula.engine.run
+    capsula.execute.spawn capsula.plugins capsula.probe capsula.probe.environment
+    capsula.store.flight capsula.store.past capsula.store.size
+    """
+)
+# Which of them knows SHA-256 is the interpreter's business.
+HASHES = frozenset(["_hashlib", "_sha2", "_sha256"])
+BANNED = names(
+    """
+    argparse asyncio collections contextlib ctypes dataclasses datetime enum fnmatch functools glob hashlib inspect json
+    logging pathlib random re shlex shutil signal socket string struct subprocess tempfile threading tomllib typing
+    """
+)
+COPY = ("-i", "in", "-i", "src/**", "-o", "out", "-o", "dist", "-e", "HOME", "-e", "NOT_SET")
+DO = "cat in > out; mkdir -p dist/empty; ln -sf ../in dist/link; echo told"
+
+
+@pytest.fixture(scope="module")
+def at_start():
+    """What this interpreter imports of its own accord, with what the installation's .pth files add."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True
+    )
+    return frozenset(done.stdout.split())
+
+
+@pytest.fixture
+def hit(ws, at_start):
+    """Warms up, and answers how to hit once more and learn what was imported."""
+    ws.write("in", "one")
+    for name in "abc":
+        ws.write(f"src/{name}/{name}", name)
+
+    def warm(do):
+        assert ws.capsule(*COPY, do=do).ran == 1
+        ws.warm(*COPY, do=do)
+
+    def run(do):
+        report = ws.base / "modules"
+        command = [sys.executable, "-c", SPY, str(SCRIPT), str(report), *ws.argv(COPY, do, ())]
+        done = subprocess.run(
+            command, cwd=ws.root, env=ws.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout) == (0, "told\n")
+        assert (ws.marks(), ws.read("out"), ws.names("dist")) == (1, "one", ["empty/", "link"])
+        return frozenset(report.read_text().split()) - at_start
+
+    return warm, run
+
+
+@pytest.mark.parametrize(
+    ("way", "budget"),
+    [
+        ("recalled", RECALLED),
+        ("recalled with two logs", RECALLED | REPLAYED),
+        ("restored with two logs", RESTORED),
+        ("whole with two logs", WHOLE),
+        ("whole, restored with two logs", WHOLE),
+    ],
+)
+def test_a_hit_imports_what_it_may_and_no_more(ws, hit, way, budget):
+    warm, run = hit
+    do = f"{DO}; echo warned >&2" if "two logs" in way else DO
+    warm(do)
+    if "whole" in way:
+        shutil.rmtree(ws.store / "recall")
+    if "restored" in way:
+        ws.path("out").unlink()
+        shutil.rmtree(ws.path("dist"))
+    imported = run(do)
+    assert imported - budget - HASHES == frozenset(), "imported beyond the budget"
+    assert len(imported & HASHES) <= 1
+    assert budget - imported == frozenset(), "in the budget and not needed: take it out"
+
+
+def test_the_budgets_hold_nothing_that_is_banned():
+    assert not BANNED & (RECALLED | RESTORED | WHOLE)
+
+
+def test_nothing_but_our_own_and_the_interpreter_s_modules_is_in_the_budgets():
+    foreign = {name for name in RECALLED | RESTORED | WHOLE if name.partition(".")[0] != "capsula"}
+    assert foreign <= sys.stdlib_module_names
