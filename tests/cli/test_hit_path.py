@@ -37,18 +37,17 @@ RECALLED = names(
 # What replays logs on both descriptors.
 REPLAYED = frozenset(["capsula.execute", "capsula.execute.stdio", "errno"])
 # The same, and the outputs are put back.
-RESTORED = (
-    RECALLED
-    | REPLAYED
-    | names(
+RESTORED = RECALLED.union(
+    REPLAYED,
+    names(
         """
-    capsula.cli.recalled capsula.cli.together capsula.config capsula.config.places capsula.core capsula.core.digest
-    capsula.core.glob capsula.core.names capsula.core.node capsula.core.recipe capsula.core.tree capsula.core.wire
-    capsula.errors capsula.store capsula.store.burial capsula.store.disk capsula.store.files capsula.store.layout
-    capsula.worktree.digests capsula.worktree.kept capsula.worktree.restore capsula.worktree.survey
-    capsula.worktree.workspace itertools
-    """
-    )
+        capsula.cli.recalled capsula.cli.together capsula.config capsula.config.places capsula.core
+        capsula.core.digest capsula.core.glob capsula.core.names capsula.core.node capsula.core.recipe
+        capsula.core.tree capsula.core.wire capsula.errors capsula.store capsula.store.burial capsula.store.disk
+        capsula.store.files capsula.store.layout capsula.worktree.digests capsula.worktree.kept
+        capsula.worktree.restore capsula.worktree.survey capsula.worktree.workspace itertools
+        """
+    ),
 )
 # No record: the options are read, the key is made, the entry is looked up, and the record is written.
 WHOLE = RESTORED - {"capsula.cli.recalled", "capsula.store.burial"} | names(

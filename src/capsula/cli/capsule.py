@@ -65,7 +65,7 @@ def _last_resort(program: str, argv: "list[str]", error: BaseException) -> "NoRe
         from capsula.execute.process import RAN
 
         if RAN:
-            posix._exit(RAN[-1].exit_code)
+            posix._exit(RAN[-1].exit_code if RAN[-1].ended else _wait_for(RAN[-1].pid))
     command = argv[argv.index("--") + 1 :] if "--" in argv else []
     if not command or "--strict" in argv[: argv.index("--")]:
         posix._exit(125)
@@ -82,3 +82,10 @@ def _last_resort(program: str, argv: "list[str]", error: BaseException) -> "NoRe
             os.execvp(command[0], command)
         except OSError as failed:
             posix._exit(127 if isinstance(failed, FileNotFoundError) else 126)
+
+
+def _wait_for(pid: int) -> int:
+    """The end of the command, after more errors than one. It may write into pipes that nobody reads any more."""
+    posix.closerange(3, 1024)
+    code = posix.waitstatus_to_exitcode(posix.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code

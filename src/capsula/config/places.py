@@ -23,7 +23,8 @@ def find_root(given: "str | None", cwd: str) -> str:
     for directory in upwards(cwd):
         for mark in ("capsula.toml", ".git"):
             try:
-                posix.lstat(f"{directory.rstrip('/')}/{mark}")
+                # A link that leads nowhere marks nothing: whoever watches the mark sees what it leads to.
+                posix.stat(f"{directory.rstrip('/')}/{mark}")
             except OSError:
                 continue
             return directory

@@ -194,9 +194,9 @@ class Stream:
         if self.terminal is not None:
             self.terminal.mirror()
         self.since_end += len(chunk)
-        taken = self.sink.write(chunk)
-        if taken < len(chunk):
-            self.pending = memoryview(chunk)[taken:]
+        # Pending from the first: an error of ours in here may cost the log, but not what was read and isn't passed on.
+        self.pending = memoryview(chunk)
+        self.pending = self.pending[self.sink.write(chunk) :] or None
         self.log.keep(chunk)
         if self.sink.error:
             self._is_it_worth_it(len(chunk))

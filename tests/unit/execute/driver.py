@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 report, options, argv = sys.argv[2], ast.literal_eval(sys.argv[3]), tuple(sys.argv[4:])
 
-from capsula.execute import process, relay, spawn, stdio  # noqa: E402
+from capsula.execute import process, relay, signals, spawn, stdio  # noqa: E402
 
 stdio.hold_standard_fds()
 
@@ -29,7 +29,7 @@ for broken in options.pop("broken", ()):
     elif broken == "close":
         relay.Log.close = None
     elif broken == "sigwaitinfo":
-        del process._signal.sigwaitinfo, process._signal.sigtimedwait
+        del signals._signal.sigwaitinfo, signals._signal.sigtimedwait
     elif broken == "fsize":
         import resource
 
