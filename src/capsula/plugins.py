@@ -188,6 +188,7 @@ def execute(
 
 def _load_what_follows() -> None:
     """Modules that a miss needs after its command: loaded while the command starts, they cost nobody's time."""
+    import capsula.engine.keep  # noqa: F401
 
 
 def spool_directory(store_root: str) -> "str | None":
@@ -221,7 +222,10 @@ def _replay(stdout: "bytes | str", stderr: "bytes | str", order: "tuple[tuple[in
     replay(in_order(stdout, stderr, order))
     for log in (stdout, stderr):
         if isinstance(log, str):
-            posix.unlink(log)
+            try:
+                posix.unlink(log)
+            except OSError:  # the log has been replayed; a sweep removes the file
+                continue
 
 
 def _bury(store_root: str, capsule_id: str, path: str) -> "Callable[[], None]":

@@ -66,7 +66,8 @@ class Outcome(Protocol):
     """What became of a command. `stdout` and `stderr` are None when they weren't captured whole.
 
     `order` lists (descriptor, byte count) as it arrived; `left_open`: a background process still holds the streams;
-    `signal`: the one that ended it; `write_error`: the errno with which our own stdout or stderr refused output;
+    `signal`: the one that ended it; `interrupted_by`: one that came from outside to end it (0: none);
+    `write_error`: the errno with which our own stdout or stderr refused output;
     `started`: a process was made at all.
     """
 
@@ -80,6 +81,8 @@ class Outcome(Protocol):
     cut: bool
     signal: "int | None"
     write_error: "int | None"
+    interrupted_by: int
+    reason: str
 
     @property
     def stdout(self) -> "Captured | None": ...
@@ -136,8 +139,8 @@ class WorkTree(Protocol):
         """Make the declared outputs exactly `wanted`, all or nothing; a declared input is never removed."""
         ...
 
-    def remember_made(self) -> None:
-        """The outputs that were found last were made by a run of this capsule."""
+    def remember_made(self, since_ns: int) -> None:
+        """Of the outputs that were found last, those that changed since then were made by a run of this capsule."""
         ...
 
     def named(self, full: str) -> str: ...

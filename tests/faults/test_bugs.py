@@ -6,7 +6,7 @@ import pytest
 
 OPTIONS = ("-c", "bugs", "--cache_failure", "-i", "in", "-o", "out")
 # An exit code of its own, and one that is neither success nor any of ours.
-DO = "cat in > out; echo said; echo complained >&2; exit 7"
+DO = 'read line < in; printf "%s" "$line" > out; echo said; echo complained >&2; exit 7'
 LATER = 100_000
 
 
@@ -18,16 +18,17 @@ def calls_of(ws, **keywords):
     return listed.read_text().splitlines()
 
 
-def first_and_last(calls):
-    """The places (from 1 on) of the first and of the last call of each function."""
-    places = {}
-    for place, name in enumerate(calls, 1):
-        places.setdefault(name, [place, place])[1] = place
-    return sorted({place for pair in places.values() for place in pair})
+def first_of_each(calls):
+    """The places (from 1 on) of the first call of each function."""
+    return sorted({name: place for place, name in reversed(list(enumerate(calls, 1)))}.values())
+
+
+def last_of_each(calls):
+    return sorted({name: place for place, name in enumerate(calls, 1)}.values())
 
 
 def start_of(calls):
-    return next(place for place, name in enumerate(calls, 1) if name.endswith("spawn.py spawn"))
+    return next(place for place, name in enumerate(calls, 1) if name == "capsula.execute.spawn spawn")
 
 
 def check_miss(ws, content, done):
@@ -74,14 +75,29 @@ def test_a_bug_in_any_function_after_the_command_has_started(warm):
     warm.write("in", "3")
     calls = calls_of(warm)
     start = start_of(calls)
-    places = [start + place for place in first_and_last(calls[start:])]
+    places = [start + place for place in first_of_each(calls[start:])]
     assert len(places) > 100
     break_misses(warm, places, "RuntimeError")
 
 
 def test_no_memory_left_in_any_function_of_a_miss(warm):
     warm.write("in", "3")
-    break_misses(warm, first_and_last(calls_of(warm))[::3], "MemoryError")
+    break_misses(warm, last_of_each(calls_of(warm))[::2], "MemoryError")
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "MemoryError", "ImportError"])
+def test_a_module_that_cannot_be_loaded(warm, error):
+    """Nothing is imported beforehand here: what a module does when it is loaded counts as a call, and goes wrong."""
+    listed = warm.base / "calls"
+    warm.write("in", "3")
+    assert warm.breaking(*OPTIONS, do=DO, kind="list", only="<module>", cold=True, listed=listed).code == 7
+    modules = len(listed.read_text().splitlines())
+    assert modules > 30
+    for place in range(1, modules + 1, 1 if error == "RuntimeError" else 5):
+        content = f"{error} {place:6}"
+        warm.write("in", content)
+        done = warm.breaking(*OPTIONS, do=DO, kind="raise", only="<module>", at=place, error=error, cold=True)
+        check_miss(warm, content, done)
 
 
 def put_back(ws):
@@ -92,8 +108,11 @@ def edit(ws):
     ws.write("out", "edited by hand")
 
 
-@pytest.mark.parametrize("recalled", [True, False], ids=["recalled", "the whole way"])
-@pytest.mark.parametrize("spoil", [None, put_back, edit])
+@pytest.mark.parametrize(
+    ("spoil", "recalled"),
+    [(None, True), (put_back, True), (edit, True), (None, False), (edit, False)],
+    ids=["recalled", "recalled, put back", "recalled, edited", "the whole way", "the whole way, edited"],
+)
 def test_a_bug_in_any_function_of_a_hit(warm, spoil, recalled):
     ws = warm
 
@@ -108,7 +127,7 @@ def test_a_bug_in_any_function_of_a_hit(warm, spoil, recalled):
 
     prepare()
     calls = calls_of(ws)
-    places = range(1, len(calls) + 1) if len(calls) < 250 else first_and_last(calls)
+    places = range(1, len(calls) + 1) if len(calls) < 250 else first_of_each(calls)
     for place in places:
         prepare()
         done = ws.breaking(*OPTIONS, do=DO, kind="raise", at=place)

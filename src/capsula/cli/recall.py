@@ -25,24 +25,28 @@ if TYPE_CHECKING:
     Watched = tuple[str, tuple[str, ...] | None, frozenset[str], Listing]
     Area = tuple[list[Watched], list[tuple[str, Look | None]]]
     Order = tuple[tuple[int, int], ...]
-    # entry's file, exit code, when it expires (ns, 0: never), stdout, stderr, order, what to say, store, journal line
-    Answer = tuple[str, int, int, bytes, bytes, Order, bytes, str, str]
+    # entry's file and how it begins, exit code, when it expires (ns, 0: never), stdout, stderr, order, what to say,
+    # store, journal line
+    Answer = tuple[str, bytes, int, int, bytes, bytes, Order, bytes, str, str]
     # path, kind, mode, hash, size, target of each output
     Row = tuple[str, str, int, str, int, str]
-    # program, id, root, directory, output patterns, file of the memory, store, outputs
-    Restoring = tuple[str, str, str, str, tuple[str, ...], str, str, list[Row]]
+    # program, id, root, directory, output patterns, file of the memory, store, outputs; full paths that are listed
+    # among the inputs and aren't declared
+    Restoring = tuple[str, str, str, str, tuple[str, ...], str, str, list[Row], list[str]]
     Seen = list[tuple[str, Look | None]]
     Record = tuple[
         int, Seen, list[tuple[bytes, str]], Area, Area | None, list[tuple[str, int]], Answer, Restoring
     ]
 
-VERSION = 1
+VERSION = 2
 # The beginning of a record's file; 8 bytes of checksum follow. What a disk has spoilt could be read as a record of
 # something else, or as a list of two thousand million items.
 _MAGIC = b"capsula-recall1\n"
 _HEAD = len(_MAGIC) + 8
 _CHECK = 0x72656361
 _REGULAR = 0o100000
+# Magic and checksum of an entry (store.layout.seal): they tell whether it still is the result that is recalled.
+ENTRY_HEAD = 77
 
 
 def recall(program: str, argv: "list[str]") -> int | None:
@@ -59,6 +63,8 @@ def recall(program: str, argv: "list[str]") -> int | None:
         record = marshal.loads(rest)
         (version, watched, variables, inputs, outputs, modes, answer, _) = record
         if version != VERSION or not _same_world(watched, variables) or not _same_area(inputs):
+            return None
+        if not _is_current(answer):
             return None
     except (OSError, ValueError, EOFError, TypeError):
         return None
@@ -140,13 +146,24 @@ def _same_outputs(outputs: "Area", modes: "list[tuple[str, int]]") -> bool:
         return False
 
 
+def _is_current(answer: "Answer") -> bool:
+    """Whether the result is still the one that is stored: a later run of a command that isn't deterministic (a
+    placebo, another checkout) replaces it. False too when it has expired.
+    """
+    if answer[3]:
+        import time
+
+        if time.time_ns() > answer[3]:
+            return False
+    with open(answer[0], "rb", buffering=0) as file:
+        return file.read(ENTRY_HEAD) == answer[1]
+
+
 def _answer(answer: "Answer", restored: int = 0) -> int | None:
-    """Use the entry (which must still be there), replay, note. None when the entry is gone or has expired."""
-    entry, exit_code, expires_ns, stdout, stderr, order, greeting, root, line = answer
+    """Use the entry, replay, note. None when the entry is gone."""
+    entry, _, exit_code, _, stdout, stderr, order, greeting, root, line = answer
     import time
 
-    if expires_ns and time.time_ns() > expires_ns:
-        return None
     try:
         # The entry's time is when it was last used. A store that can't be written keeps its entries' times.
         posix.utime(entry)
@@ -187,15 +204,20 @@ def _note(root: str, line: str, now: float) -> None:
     append_line(root, f'{{"time": {now:.3f}, {line}\n'.encode())
 
 
-def keep_record(session: "Session", program: str, argv: "list[str]", report: "Report") -> None:
-    """Write the record of a run that is a hit now, if all that it hangs on can be watched and trusted."""
+def keep_record(
+    session: "Session", program: str, argv: "list[str]", report: "Report", watched: "Seen"
+) -> None:
+    """Write the record of a run that is a hit now, if all that it hangs on can be watched and trusted.
+
+    `watched` is what `record.watched_places` saw before the run.
+    """
     from capsula.cli.record import record_of
     from capsula.worktree.kept import write_whole
 
     path = record_path(program, argv)
     if path is None:
         return
-    record = record_of(session, report)
+    record = record_of(session, report, watched)
     if record is not None:
         write_whole(path, to_bytes(record))
 

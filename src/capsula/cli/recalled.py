@@ -12,7 +12,7 @@ from capsula.errors import CapsulaError
 from capsula.store.burial import burier
 from capsula.store.disk import DiskStore
 from capsula.worktree.kept import Memory, write_whole
-from capsula.worktree.listing import look
+from capsula.worktree.survey import join
 from capsula.worktree.workspace import Workspace
 
 TYPE_CHECKING = False
@@ -26,10 +26,7 @@ def restore_recalled(path: str, record: "Record") -> int | None:
     None: go the full path, nothing was changed.
     """
     _, watched, variables, inputs, _, _, answer, restoring = record
-    program, capsule_id, root, cwd, patterns, memory_file, store_root, rows = restoring
-    entry = answer[0]
-    if look(entry) is None:
-        return None
+    program, capsule_id, root, cwd, patterns, memory_file, store_root, rows, undeclared = restoring
     recipe = Recipe(capsule_id=capsule_id, argv=(), root=root, cwd=cwd, outputs=patterns)
     memory = Memory(memory_file)
     workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe, posix.environ))
@@ -38,20 +35,21 @@ def restore_recalled(path: str, record: "Record") -> int | None:
         name: Node(kind, mode=mode, digest=Digest(content, size) if content else None, target=target)
         for name, kind, mode, content, size, target in rows
     }
-    workspace.spared = {f"{folder[0]}/{name}" for folder in inputs[0] for name in folder[3]}
+    listed = {join(folder[0], name) for folder in inputs[0] for name, seen in folder[3].items() if seen}
+    workspace.spared = listed.difference(undeclared)
     try:
         restored = workspace.settle(
             nodes,
             DiskStore(store_root, now=time.time),
             burier(store_root, capsule_id),
         )
-    except CapsulaError:
+    except (CapsulaError, OSError):
         return None
     if restored.buried:
         from capsula.cli.narrate import buried_line
+        from capsula.cli.wrapper import tell
 
-        text = f"{program}: {buried_line(restored.buried)}\n"
-        posix.write(2, text.encode("utf-8", "backslashreplace"))
+        tell(program, buried_line(restored.buried))
     memory.save()
     seen = workspace.seen
     if not restored.written and not restored.removed and seen is not None and not seen.fresh:

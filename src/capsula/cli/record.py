@@ -3,16 +3,19 @@
 import posix
 
 from capsula import engine
-from capsula.cli.recall import VERSION, keyed_hash
-from capsula.config.places import upwards
+from capsula.cli.recall import ENTRY_HEAD, VERSION, keyed_hash
+from capsula.config.places import VAULT_MARK, upwards
 from capsula.core.names import printable
+from capsula.core.recipe import normal
 from capsula.store.layout import entry_path
 from capsula.worktree.listing import is_fresh, look
+from capsula.worktree.survey import join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsula.cli.recall import Area, Record
+    from capsula.cli.recall import Area, Record, Seen
     from capsula.core.capsule import Origin
+    from capsula.core.recipe import Recipe
     from capsula.plugins import Session
     from capsula.worktree.survey import Survey
     from capsula.worktree.workspace import Inputs, Outputs
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 LONGEST_LOG = 65536
 
 
-def record_of(session: "Session", report: engine.Report) -> "Record | None":
+def record_of(session: "Session", report: engine.Report, watched: "Seen") -> "Record | None":
     """The record of this run, None when it can't be recalled: something isn't watched, or too fresh, or too long."""
     settings, recipe, inputs = session.settings, session.recipe, session.workspace.found
     asked_more = (
@@ -41,15 +44,24 @@ def record_of(session: "Session", report: engine.Report) -> "Record | None":
         return None
     if settings.store is not None and settings.store.startswith("~"):
         return None
-    watched = _watched(session)
+    if settings.workspace_root is not None and not _is_plain(settings.workspace_root, recipe):
+        return None
+    if watched != watched_places(session):
+        # Something changed while the command ran: what it was run with may not be what counts the next time.
+        return None
     if any([seen and is_fresh(seen, inputs.taken_ns) for _, seen in watched]):
+        return None
+    entry = entry_path(session.store_root, report.key.hash)
+    head = _head_of(entry, report.origin)
+    if not head:
         return None
     variables = [(name.encode("utf-8", "surrogateescape"), _variable(name)) for name in recipe.environment]
     seen = session.workspace.seen
     outputs, modes = watched_outputs(seen) if seen is not None and not seen.fresh else (None, [])
     greeting = _greeting(report.origin)
     answer = (
-        entry_path(session.store_root, report.key.hash),
+        entry,
+        head,
         report.exit_code,
         report.expires_ns,
         stdout,
@@ -79,19 +91,50 @@ def record_of(session: "Session", report: engine.Report) -> "Record | None":
         session.memory.path,
         session.store_root,
         rows,
+        _undeclared(inputs),
     )
     return (VERSION, watched, variables, _inputs(inputs), outputs, modes, answer, restoring)
 
 
-def _watched(session: "Session") -> "list[tuple[str, tuple[int, ...] | None]]":
-    """Configuration files, existing or not, and where the workspace root was looked for."""
+def watched_places(session: "Session") -> "Seen":
+    """Configuration files, vaults and where the workspace root was looked for, existing or not, as they look now."""
     paths = list(session.settings.config_files)
+    paths += [f"{place}/vault/{VAULT_MARK}" for place in sorted({session.recipe.root, session.recipe.cwd})]
     if session.settings.workspace_root is None:
         for directory in upwards(session.recipe.cwd):
             paths += [f"{directory.rstrip('/')}/{mark}" for mark in ("capsula.toml", ".git")]
             if directory == session.recipe.root:
                 break
     return [(path, look(path)) for path in paths]
+
+
+def _is_plain(given: str, recipe: "Recipe") -> bool:
+    """Whether the way to the given root goes through no link, which could lead elsewhere the next time."""
+    return normal(given if given.startswith("/") else f"{recipe.cwd}/{given}").rstrip(
+        "/"
+    ) == recipe.root.rstrip("/")
+
+
+def _head_of(entry: str, origin: "Origin | None") -> bytes:
+    """How the entry begins, b"" if it isn't the result of the run that is to be recalled: somebody stored another."""
+    try:
+        with open(entry, "rb", buffering=0) as file:
+            content = file.read()
+    except OSError:
+        return b""
+    return content[:ENTRY_HEAD] if origin is not None and origin.run.encode() in content else b""
+
+
+def _undeclared(inputs: "Inputs") -> list[str]:
+    """Files that were listed beside the inputs without being any: a restore needn't spare them."""
+    return [
+        join(found.full(folder.path), name)
+        for found in inputs.surveys
+        for folder in found.folders.values()
+        if folder.taken is not None
+        for name, seen in folder.listing.items()
+        if seen and name not in folder.taken
+    ]
 
 
 def _variable(name: str) -> str:

@@ -24,10 +24,20 @@ def write_report(target: str, session: "Session", report: engine.Report, code: i
         with os.fdopen(os.dup(int(target[3:])), "wb") as file:
             file.write(content)
         return
+    if os.path.islink(target) or (os.path.exists(target) and not os.path.isfile(target)):
+        # A pipe, a device, a link: written to, never replaced.
+        with open(target, "wb") as file:
+            file.write(content)
+        return
     aside = f"{target}.{os.getpid()}"
-    with open(aside, "wb") as file:
-        file.write(content)
-    os.replace(aside, target)
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+        os.replace(aside, target)
+    except OSError:
+        if os.path.lexists(aside):
+            os.unlink(aside)
+        raise
 
 
 def fields(session: "Session", report: engine.Report, code: int) -> dict[str, object]:

@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Callable
+
+    from capsula.cli.recall import Seen
 else:
     import _signal
 
@@ -124,7 +126,9 @@ def _print_inputs_hash(session: Session, environ: "dict[bytes, bytes]", say: "Ca
 
 def _run(session: Session, program: str, argv: "list[str]") -> int:
     """Run it, then tell and note. Once the command has run, its exit code stands, whatever happens here."""
-    settings = session.settings
+    from capsula.cli.record import watched_places
+
+    settings, watched = session.settings, watched_places(session)
     report = engine.run(session.recipe, session.policy, session.world)
     code = exit_code(session, report)
     try:
@@ -135,7 +139,7 @@ def _run(session: Session, program: str, argv: "list[str]") -> int:
 
             narrate(session, program, report)
         if not settings.dry_run:
-            _note(session, program, argv, report)
+            _note(session, program, argv, report, watched)
         if settings.json is not None:
             from capsula.cli.report import write_report
 
@@ -193,7 +197,7 @@ def exit_code(session: Session, report: engine.Report) -> int:
     return report.exit_code
 
 
-def _note(session: Session, program: str, argv: "list[str]", report: engine.Report) -> None:
+def _note(session: Session, program: str, argv: "list[str]", report: engine.Report, watched: "Seen") -> None:
     """The journal, what is remembered for next time, the recall record, and a sweep when the store has grown."""
     if not session.store_root:
         return
@@ -203,7 +207,7 @@ def _note(session: Session, program: str, argv: "list[str]", report: engine.Repo
     if report.outcome == engine.HIT or report.stored:
         from capsula.cli.recall import keep_record
 
-        keep_record(session, program, argv, report)
+        keep_record(session, program, argv, report, watched)
     if report.stored:
         maybe_sweep(root, settings.store_size, report.bytes, now=time.time)
 

@@ -4,7 +4,6 @@ import _imp
 import os
 import posix
 
-from capsula.core.recipe import is_below
 from capsula.errors import NotAvailable
 
 TYPE_CHECKING = False
@@ -73,7 +72,7 @@ def hidden_directories(store_root: str, recipe: "Recipe", environ: "dict[bytes, 
     for place in {recipe.root, recipe.cwd}:
         if os.path.exists(f"{place}/vault/{VAULT_MARK}"):
             hidden.append(f"{place}/vault")
-    return tuple([path for path in hidden if is_below(path, recipe.base)])
+    return tuple(hidden)
 
 
 def memory_path(store_root: str, recipe: "Recipe") -> str:

@@ -5,6 +5,7 @@ from capsula.core.facts import pack
 from capsula.core.names import to_text
 from capsula.core.reapi import Action, Command, EnvironmentVariable
 from capsula.core.recipe import output_prefixes
+from capsula.core.secrets import is_secret, is_shown_as_it_is
 from capsula.core.wire import encode
 
 TYPE_CHECKING = False
@@ -20,14 +21,16 @@ KEY_VERSION = "1"
 class Keyed:
     """An action with its blobs: `digest` is the key, `blobs` holds Action, Command and every Directory by hash.
 
-    `command` is the hash of the Command among them.
+    `secret` are the hashes of those among them that hold what looks like a credential: they are never stored.
     """
 
-    __slots__ = ("blobs", "command", "digest", "inputs_hash")
+    __slots__ = ("blobs", "digest", "inputs_hash", "secret")
 
-    def __init__(self, digest: Digest, command: str, inputs_hash: str, blobs: dict[str, bytes]) -> None:
+    def __init__(
+        self, digest: Digest, inputs_hash: str, blobs: dict[str, bytes], secret: "frozenset[str]"
+    ) -> None:
         self.digest = digest
-        self.command = command
+        self.secret = secret
         self.inputs_hash = inputs_hash
         self.blobs = blobs
 
@@ -56,7 +59,18 @@ def key(recipe: "Recipe", context: "Context") -> Keyed:
     )
     digest, command_digest = digest_of(action), digest_of(command)
     blobs = {**context.directories, command_digest.hash: command, digest.hash: action}
-    return Keyed(digest, command_digest.hash, inputs_hash(recipe, context), blobs)
+    secret = frozenset(
+        ([] if _command_can_be_shown(recipe, context) else [command_digest.hash])
+        + ([] if all(map(is_shown_as_it_is, (*recipe.tags, *recipe.tool_commands))) else [digest.hash])
+    )
+    return Keyed(digest, inputs_hash(recipe, context), blobs, secret)
+
+
+def _command_can_be_shown(recipe: "Recipe", context: "Context") -> bool:
+    values = [(name, value) for name, value in context.environment if value is not None]
+    return is_shown_as_it_is(" ".join(recipe.argv)) and not any(
+        [is_secret(name) or not is_shown_as_it_is(value) for name, value in values]
+    )
 
 
 def salt_facts(recipe: "Recipe", context: "Context") -> "list[Fact]":

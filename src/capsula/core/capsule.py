@@ -71,6 +71,11 @@ def origin_from(content: bytes) -> Origin:
         started_ns, seconds = int(values.get("started", "0")), float(values.get("seconds", "0"))
     except ValueError:
         order, started_ns, seconds = (), 0, 0.0
+    # A store may hold anything: other descriptors would be replayed nowhere, and no clock shows "nan".
+    if not all([fd in (1, 2) and count > 0 for fd, count in order]):
+        order = ()
+    if not 0 <= seconds < 1e12:
+        seconds = 0.0
     return Origin(
         run=values.get("run", ""),
         capsule_id=values.get("id", ""),

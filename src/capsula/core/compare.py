@@ -144,7 +144,11 @@ def _commands(before: Command, after: Command, found: list[Difference]) -> None:
     others = {v.name: v.value for v in after.environment_variables}
     for name in sorted({*values, *others}):
         if name in values and name in others and values[name] != others[name]:
-            shown = "changed" if is_secret(name) else f"was {_told(values[name])}, is {_told(others[name])}"
+            shown = (
+                "changed"
+                if is_secret(name)
+                else f"was {_told(mask(values[name]))}, is {_told(mask(others[name]))}"
+            )
             found.append(Difference("variable", from_text(name), shown))
         elif name not in values:
             found.append(Difference("variable", from_text(name), "is set now"))

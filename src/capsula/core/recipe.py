@@ -1,6 +1,7 @@
 """The recipe: what was asked, with every pattern placed either below the workspace root or outside it."""
 
 from capsula.core.glob import PatternSet, is_literal, literal_prefix, matches
+from capsula.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,6 +114,10 @@ def place(recipe: Recipe, patterns: "Iterable[str]") -> tuple[Area, Area]:
     for pattern in patterns:
         negated = pattern.startswith("!")
         text = pattern[1:] if negated else pattern
+        if not text:
+            raise UsageError(
+                "a pattern is empty", hint="'.' stands for everything below the current directory"
+            )
         absolute = _absolute(recipe, text)
         sign = "!" if negated else ""
         below = is_below(absolute.rstrip("/"), base)

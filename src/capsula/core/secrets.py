@@ -1,46 +1,68 @@
-"""Secrets: which names probably hold one, and words with theirs left out."""
+"""Secrets: which names probably hold one, which words look like one, and texts with them left out."""
 
-_SECRET_WORDS = (
-    "TOKEN",
-    "SECRET",
-    "PASSW",
-    "APIKEY",
-    "API_KEY",
-    "ACCESS_KEY",
-    "PRIVATE_KEY",
-    "CREDENTIAL",
-    "AUTH",
+_WORDS = ("TOKEN", "SECRET", "PASSW", "APIKEY", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY", "CREDENTIAL")
+_WHOLE_WORDS = ("AUTH", "AUTHORIZATION", "PAT", "PWD", "PASS")
+# How the tokens of well-known services begin.
+_SHAPES = (
+    *("ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "AKIA", "ASIA", "xoxb-", "xoxp-", "eyJ"),
+    *("npm_", "pypi-", "sk-"),
 )
+# After one of these words, the next is a credential: `Authorization: Bearer x`.
+_LEADS = ("bearer", "basic", "authorization:", "x-api-key:", "private-token:")
 
 
 def is_secret(name: str) -> bool:
     """Whether a variable or option of this name probably holds a credential, so that its value isn't shown."""
-    upper = name.upper().replace("-", "_")
-    return any([word in upper for word in _SECRET_WORDS])
+    upper = name.upper().replace("-", "_").strip("_")
+    if upper in ("PWD", "OLDPWD"):
+        return False
+    return any([word in upper for word in _WORDS]) or not set(_WHOLE_WORDS).isdisjoint(upper.split("_"))
 
 
 def mask(text: str) -> str:
-    """A command line for people, without the values of options that probably hold a secret.
+    """A command line for people, without the values that probably are secrets.
 
-    `--token=x` and `--token x` lose the x, `https://user:word@host` the user and the word; also inside of an argument,
-    as in `sh -c "curl --token x"`.
+    `--token=x` and `--token x` lose the x, `https://user:word@host` the user and the word, `Authorization: Bearer x`
+    the x, and so does what begins like a token of a well-known service; also inside of an argument
+    (`sh -c "curl --token x"`).
     """
     words = text.split(" ")
+    shown = list(words)
     for at, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if equals and value and is_secret(name):
-            words[at] = f"{name}=***"
-        elif word.startswith("-") and not equals and is_secret(word) and at + 1 < len(words):
-            words[at + 1] = "***"
-        elif "://" in word:
-            scheme, _, rest = word.partition("://")
-            user, at_sign, host = rest.partition("@")
-            if at_sign and "/" not in user:
-                words[at] = f"{scheme}://***@{host}"
-    return " ".join(words)
+        previous = words[at - 1] if at else ""
+        if _is_announced_by(previous, word) or _has_shape(word):
+            shown[at] = "***"
+        else:
+            shown[at] = _without_value(word)
+    return " ".join(shown)
 
 
-def holds_secret(argv: "tuple[str, ...]", environment: "tuple[str, ...]") -> bool:
-    """Whether the arguments, or a variable of one of these names, probably hold a secret."""
-    line = " ".join(argv)
-    return mask(line) != line or any([is_secret(name) for name in environment])
+def _is_announced_by(previous: str, word: str) -> bool:
+    if previous.startswith("-") and "=" not in previous and is_secret(previous):
+        return True
+    return _bare(previous).lower() in _LEADS and _bare(word).lower() not in _LEADS
+
+
+def _has_shape(word: str) -> bool:
+    bare = _bare(word)
+    return len(bare) >= 16 and bare.startswith(_SHAPES)
+
+
+def _without_value(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if equals and value and is_secret(name):
+        return f"{name}=***"
+    scheme, separator, rest = word.partition("://")
+    user, at_sign, host = rest.partition("@")
+    if separator and at_sign and "/" not in user:
+        return f"{scheme}://***@{host}"
+    return word
+
+
+def _bare(word: str) -> str:
+    return word.strip("\"'")
+
+
+def is_shown_as_it_is(text: str) -> bool:
+    """Whether nothing in the text looks like a secret."""
+    return mask(text) == text

@@ -7,7 +7,7 @@ from capsula.core.names import printable
 from capsula.core.node import FILE
 from capsula.core.reapi import ActionResult, Any, ExecutedActionMetadata, Timestamp
 from capsula.core.result import to_result
-from capsula.core.secrets import holds_secret, mask
+from capsula.core.secrets import mask
 from capsula.engine.job import Attempt, Policy, Report, World
 from capsula.errors import CapsulaError, StoreError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 INLINE = 2048
 # How many earlier actions a miss is compared with.
 LOOK_BACK = 8
+# HUP, INT, QUIT, KILL and TERM are what somebody else ends a run with; a crash (SEGV, ABRT) is its own way to fail.
+_FROM_OUTSIDE = (1, 2, 3, 9, 15)
 
 
 def keep(attempt: Attempt, keyed: "Keyed", outcome: "Outcome") -> None:
@@ -29,10 +31,12 @@ def keep(attempt: Attempt, keyed: "Keyed", outcome: "Outcome") -> None:
         explain(attempt, keyed)
     for name, content in keyed.blobs.items():
         # What looks like a credential is never stored in clear: then explanations do without the command line.
-        if name != keyed.command or not holds_secret(recipe.argv, recipe.environment):
+        if name not in keyed.secret:
             world.blobs.put(content)
     world.past.record(recipe.capsule_id, keyed.digest)
     outputs = world.tree.outputs()
+    # Also when the result isn't kept: what a failed run left behind isn't the user's.
+    world.tree.remember_made(outcome.start_ns)
     report.nodes = {world.tree.named(path): node for path, node in outputs.nodes.items()}
     if (policy.placebo or policy.sampled) and attempt.entry is not None:
         from capsula.engine.placebo import compare_with
@@ -60,7 +64,6 @@ def keep(attempt: Attempt, keyed: "Keyed", outcome: "Outcome") -> None:
         auxiliary_metadata=(Any(type_url=TYPE_URL, value=origin.to_bytes()),),
     )
     world.cache.store(keyed.digest, result)
-    world.tree.remember_made()
     report.stored, report.expires_ns = True, policy.expires_ns(outcome.exit_code, origin)
     if not report.verdict:
         # What an entry that couldn't answer had said of its maker is over now.
@@ -79,11 +82,11 @@ def explain(attempt: Attempt, keyed: "Keyed") -> None:
     for earlier in world.past.recent(recipe.capsule_id)[:LOOK_BACK]:
         if earlier == keyed.digest:
             if not report.why:
-                report.why = "the same action has run before, but its result wasn't kept"
+                report.why = "the same action has run before, and there is no result of it"
             return
         try:
             found = tuple(compare.actions(earlier, keyed.digest, read))
-        except CapsulaError:
+        except (CapsulaError, RecursionError):
             continue
         if found and (best is None or len(found) < best[0]):
             best = (len(found), earlier.hash, found)
@@ -102,12 +105,15 @@ def _reason_not_to_store(policy: Policy, world: World, outputs: "Outputs", outco
     """Why what came out must not be given to anybody else, in a sentence; "" when it may."""
     if not outcome.started:
         return "the command could not be started"
+    ended_by = outcome.interrupted_by or (outcome.signal if outcome.signal in _FROM_OUTSIDE else 0)
+    if ended_by:
+        return f"the run was interrupted by signal {ended_by}"
     if outcome.exit_code != 0 and not policy.cache_failure:
         return f"the command failed (exit code {outcome.exit_code})"
     if outcome.left_open:
         return "a background process still holds the command's output, so the log may not be whole"
     if outcome.cut:
-        return "the command's output could not be captured whole"
+        return f"the command's output could not be captured whole: {outcome.reason}"
     if outputs.unmade and outcome.exit_code == 0:
         patterns = ", ".join([f"'{printable(pattern)}'" for pattern in outputs.unmade])
         return f"the declared output {patterns} was not made"
@@ -123,7 +129,10 @@ def _store_blobs(
         if node.kind == FILE and node.digest is not None:
             stored = world.blobs.put_file(path)
             if stored != node.digest:
-                raise StoreError(f"the output {printable(path)} changed while it was being stored")
+                raise StoreError(
+                    f"the output {printable(path)} changed while it was being stored",
+                    hint="something still writes to it; let the command wait for it",
+                )
             report.bytes += stored.size_bytes
     result, trees = to_result(report.nodes, outcome.exit_code)
     for content in trees.values():

@@ -44,7 +44,7 @@ def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
         report.outcome, report.problem = UNCACHED, error
     except Exception as error:  # rule 8: a bug of ours is no reason not to run the command
         report.outcome, report.problem = UNCACHED, _bug(error)
-    if report.problem is not None and not report.why:
+    if report.problem is not None:
         report.why = report.problem.what
     if policy.dry_run or (policy.strict and report.problem is not None):
         _leave(world)
@@ -207,6 +207,7 @@ def _wait_for_others(attempt: Attempt, keyed: "Keyed") -> None:
     """Single flight: if another process is running this very action, wait until it is done."""
 
     def waiting(pid: int) -> None:
-        attempt.world.say(f"waiting for process {pid}, which is running the same action")
+        who = f"process {pid}" if pid else "another process"
+        attempt.world.say(f"waiting for {who}, which is running the same action")
 
     attempt.report.waited = attempt.world.flight.enter(keyed.digest.hash, waiting)

@@ -34,7 +34,8 @@ class Outcome:
     times; `seconds` is measured with a clock that is never set. `cut`: a log that should be whole isn't, `reason` says
     which and why. `left_open`: the child left a process behind that still has its stdout or stderr; what that one
     writes is passed on but isn't in the log. `write_error`: the errno, other than EPIPE, with which our own stdout or
-    stderr refused what the command wrote, so that somebody hasn't got all of its output.
+    stderr refused what the command wrote, so that somebody hasn't got all of its output. `interrupted_by`: the number
+    of a signal (INT, TERM, HUP, QUIT) that came to end it while it ran, 0 for none.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Outcome:
         "cut",
         "reason",
         "write_error",
+        "interrupted_by",
     )
 
     def __init__(self) -> None:
@@ -76,6 +78,7 @@ class Outcome:
         self.cut = False
         self.reason = ""
         self.write_error: int | None = None
+        self.interrupted_by = 0
 
 
 # The commands that this process has started. Whoever runs the command when all else has failed looks here first.
@@ -113,6 +116,7 @@ def run_command(
                 _do_meanwhile(meanwhile)
             _copy(relay, child, signals)
             signals.stop()
+            outcome.interrupted_by = signals.interrupted_by
             _close(relay, outcome, signals)
         _release(streams, signals, outcome, last)
     except BaseException as error:

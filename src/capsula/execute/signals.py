@@ -41,6 +41,7 @@ class Signals:
     __slots__ = (
         "mask",
         "abandoned_by",
+        "interrupted_by",
         "_taken",
         "_terminals",
         "_child",
@@ -54,6 +55,8 @@ class Signals:
 
     def __init__(self) -> None:
         self.abandoned_by = 0
+        # The last signal that came to end the command while it ran; it may have ended in good order all the same.
+        self.interrupted_by = 0
         self._terminals: list[Terminal] = []
         self._taken = {
             number
@@ -128,12 +131,14 @@ class Signals:
             while not self._stopping:
                 number, from_terminal, sender = _next_signal(self._taken)
                 with self._lock:
+                    if self._child is not None and number in _ENDING:
+                        self.interrupted_by = number
                     if self._child is None:
                         self._too_late(number)
                     elif number == _signal.SIGWINCH and self._resize(sender):
                         pass
                     elif not from_terminal:
-                        os.kill(self._child.pid, number)
+                        _send(self._child.pid, number)
         finally:
             self._done.release()
 
@@ -149,6 +154,13 @@ class Signals:
         # The same Ctrl-C that ended the child may reach this thread only now.
         if number in _ENDING and time.monotonic() - self._ended_at > GRACE:
             self.abandoned_by = number
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except OSError:  # the command has become another user's (sudo): it is out of our reach, and we go on
+        return
 
 
 def _next_signal(taken: "set[int]") -> "tuple[int, bool, int]":

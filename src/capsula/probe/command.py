@@ -1,6 +1,7 @@
 """The output of tool commands (`cc --version`): what they print, and how they exit, is part of the key."""
 
 import posix
+from os import waitstatus_to_exitcode
 
 from capsula.core.digest import sha256
 from capsula.errors import InputError
@@ -39,8 +40,11 @@ def tool_output(command: str, environ: "Mapping[bytes, bytes]") -> tuple[str, in
         state = sha256()
         while chunk := posix.read(reading, 65536):
             state.update(chunk)
-        _, status = posix.waitpid(pid, 0)
+        try:
+            _, status = posix.waitpid(pid, 0)
+        except ChildProcessError:  # SIGCHLD is ignored, and so the kernel keeps no exit codes
+            status = 0
     finally:
         posix.close(reading)
-    code = posix.waitstatus_to_exitcode(status)
+    code = waitstatus_to_exitcode(status)
     return command, code, state.hexdigest()

@@ -266,7 +266,9 @@ def _hash_one(job: "Job") -> None:
 def _unreadable(full: str, error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError(f"{printable(full)} vanished before it was read")
-    return InputError(f"can't read {printable(full)}: {error.strerror}", hint="exclude it with -i '!…'")
+    return InputError(
+        f"can't read {printable(full)}: {error.strerror}", hint="make it readable, or exclude it with '!…'"
+    )
 
 
 def _in_threads(jobs: "list[Job]") -> None:

@@ -48,9 +48,42 @@ class Memory:
             return
         values = marshal.dumps((self.inputs, self.outputs, self.followed, self.made), 2)
         content = _MAGIC + _imp.source_hash(_CHECK, values) + values
-        if content == self._before:
+        if content != self._before and write_whole(self.path, content):
+            self._before = content
+
+    def reload_made(self) -> None:
+        """What another process of this capsule made meanwhile counts as well."""
+        self.made = {**self.made, **Memory(self.path).made}
+
+
+class alone:  # noqa: N801 - reads as what it does: `with alone(path):`
+    """Holds a lock of the kernel beside the memory's file, so that two runs of a capsule in one checkout don't put its
+    outputs back at once. A holder that dies lets go; where no lock can be had, nobody waits.
+    """
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        if not self._path:
             return
-        write_whole(self.path, content)
+        flags = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC
+        try:
+            try:
+                self._fd = posix.open(self._path + ".lock", flags, 0o600)
+            except FileNotFoundError:
+                _make_parents(self._path.rpartition("/")[0])
+                self._fd = posix.open(self._path + ".lock", flags, 0o600)
+            posix.lockf(self._fd, posix.F_LOCK, 0)
+        except OSError:
+            return
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            posix.close(self._fd)
 
 
 def write_whole(path: str, content: bytes) -> bool:

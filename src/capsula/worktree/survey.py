@@ -108,13 +108,11 @@ def survey(area: "Area", hidden: tuple[str, ...] = ()) -> Survey:
         except NotADirectoryError:
             continue
         except FileNotFoundError:
-            if not path:
-                continue
             raise InputError(f"{printable(full)} vanished while it was being listed") from None
         except OSError as error:
             raise InputError(
                 f"can't look into {printable(full)}: {error.strerror}",
-                hint="exclude it with -i '!…', or make it readable",
+                hint="make it readable, or exclude it with '!…'",
             ) from error
         found.folders[path] = folder
         pending += children

@@ -13,7 +13,8 @@ from capsula.core.recipe import is_below, normal, place_inputs, place_outputs, r
 from capsula.core.tree import build
 from capsula.errors import EntryCorrupt, InputError
 from capsula.worktree.digests import Contents, hash_file, read_contents, still_same, wall_ns
-from capsula.worktree.listing import is_fresh
+from capsula.worktree.kept import alone
+from capsula.worktree.listing import TICK_NS, is_fresh
 from capsula.worktree.survey import Survey, join, survey
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from capsula.core.recipe import Area, Recipe
     from capsula.ports import BlobStore
     from capsula.worktree.kept import Memory
-    from capsula.worktree.restore import Restored
+    from capsula.worktree.restore import Plan, Restored
 
 
 class Inputs:
@@ -59,7 +60,7 @@ class Inputs:
                     full = join(path, name)
                     known = contents.hashes[path].get(name)
                     if known is None and S_ISLNK(seen[4]):
-                        known = "-> " + posix.readlink(found.full(full))
+                        known = _target(found.full(full))
                     rows.append((found.area.name_of(full), known or "?"))
         return sorted(rows)
 
@@ -122,6 +123,7 @@ class Workspace:
         # The last inputs found, and the outputs as they are now: None when they haven't been looked at since
         # they changed.
         self.found: Inputs | None = None
+        self.stdin: tuple[int, ...] = ()
         self.seen: Outputs | None = None
         # Directories to prepare outputs in; the store's own is first, so that a kill leaves nothing in the user's.
         self.stage_places: tuple[str, ...] = (recipe.cwd,)
@@ -140,6 +142,7 @@ class Workspace:
         found.linked = self._linked(found, now)
         self.memory.inputs = (contents[0].kept, contents[1].kept)
         self.found = found
+        self.stdin = _look_at_stdin()
         return found
 
     def moved(self) -> str:
@@ -155,6 +158,8 @@ class Workspace:
                     return _first_change(old, new)
         except InputError as error:
             return error.what
+        if _look_at_stdin() != self.stdin:
+            return "the file on standard input changed"
         changed = still_same(before.fresh)
         return f"{printable(changed)} changed" if changed else ""
 
@@ -174,38 +179,61 @@ class Workspace:
     ) -> "Restored":
         """Make the declared outputs exactly `wanted` (paths as in a result). Raises OutputError, StoreError,
         EntryCorrupt."""
-        from capsula.worktree.restore import Restored, plan, remove_abandoned, restore
+        from capsula.worktree.restore import Restored, remove_abandoned, restore
 
-        found = self.outputs()
         nodes = {self.full(path): node for path, node in wanted.items()}
         self._check_declared(nodes)
+        found, steps = self._compare(nodes)
+        remove_abandoned(self.stage_places[0])
+        if not steps:
+            self.remember_made(0)
+            return Restored()
+        with alone(self.memory.path):
+            # Another hit in this checkout may have done it while we waited, and what it made isn't the user's.
+            self.memory.reload_made()
+            found, steps = self._compare(nodes)
+            if not steps:
+                self.remember_made(0)
+                return Restored()
+            steps.bases = (self.recipe.base, *(found.surveys[1].area.spelled or ()))
+            # The links on the way that a pattern spells out; a link that is an output itself is none of them.
+            steps.through = {
+                join(self.recipe.base, path) for path in found.surveys[0].followed
+            } - found.nodes.keys()
+            self.seen = None
+            restored = restore(steps, store, self.stage_places, bury)
+            self.remember_restored(nodes)
+            self.memory.save()
+        return restored
+
+    def _compare(self, nodes: "dict[str, Node]") -> "tuple[Outputs, Plan]":
+        from capsula.worktree.restore import plan
+
+        found = self.outputs()
         own = {path for path, seen in found.looks.items() if self.memory.made.get(path) == seen}
         steps = plan(nodes, found.nodes, own, set())
         if steps.remove or steps.rmdirs:
             steps = plan(nodes, found.nodes, own, self.input_paths())
-        remove_abandoned(self.stage_places[0])
-        if not steps:
-            self.remember_made()
-            return Restored()
-        steps.bases = (self.recipe.base, *(found.surveys[1].area.spelled or ()))
-        # The links on the way that a pattern spells out; a link that is an output itself is none of them.
-        steps.through = {
-            join(self.recipe.base, path) for path in found.surveys[0].followed
-        } - found.nodes.keys()
-        self.seen = None
-        restored = restore(steps, store, self.stage_places, bury)
-        self.remember_restored(nodes)
-        return restored
+        return found, steps
 
-    def remember_made(self) -> None:
+    def remember_made(self, since_ns: int) -> None:
+        """What changed since, or stands as we left it, is ours; the rest (the user's notes in `dist`) is not."""
         if self.seen is not None:
-            self.memory.made = dict(self.seen.looks)
+            made, since = self.memory.made, since_ns - TICK_NS
+            self.memory.made = {
+                path: seen
+                for path, seen in self.seen.looks.items()
+                if seen[2] >= since or made.get(path) == seen
+            }
 
     def remember_restored(self, nodes: "dict[str, Node]") -> None:
         made: dict[str, tuple[int, ...]] = {}
         for path, node in nodes.items():
             if node.kind != DIRECTORY:
-                s = posix.lstat(path)
+                try:
+                    s = posix.lstat(path)
+                except OSError:  # somebody took it away already
+                    continue
                 made[path] = (s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode)
         self.memory.made = made
 
@@ -274,13 +302,29 @@ class Workspace:
                         known = (seen, hash_file(full, seen[0])[0])
                     except OSError as error:
                         raise InputError(f"can't read {printable(full)}: {error.strerror}") from error
-                rows.append((looked.area.name_of(path), known[1]))
+                rows.append((looked.area.name_of(path), known[1] + ("*" if seen[4] & 0o100 else "")))
                 if is_fresh(seen, now):
                     found.contents[0].fresh.append((full, known[1]))
                 else:
                     followed[full] = known
         self.memory.followed = followed
         return tuple(sorted(rows))
+
+
+def _target(path: str) -> str:
+    try:
+        return "-> " + posix.readlink(path)
+    except OSError:  # the command has removed it
+        return "-> ?"
+
+
+def _look_at_stdin() -> tuple[int, ...]:
+    """The look of a regular file on standard input, () when there is none."""
+    try:
+        s = posix.fstat(0)
+    except OSError:
+        return ()
+    return (s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) if S_ISREG(s.st_mode) else ()
 
 
 def _full_paths(inputs: Inputs) -> set[str]:
