@@ -47,7 +47,8 @@ def _lines(session: "Session", report: engine.Report) -> "Iterator[str]":
     elif report.outcome == engine.PLACEBO:
         yield from _placebo(report)
     elif wordy:
-        yield from _differences(report)
+        if len(report.differences) > 3:  # the line before the run named the first three
+            yield from _differences(report)
         if report.started:
             kept = f"kept as {report.key.hash[:12]}" if report.stored and report.key else "not kept"
             yield f"ran for {duration(report.seconds)}, {kept}"

@@ -92,8 +92,8 @@ def _bad_start(
 ) -> int:
     """The options can't be read: say so in one line, and run the command all the same (or with --strict, don't)."""
     text = in_one_line(error) if isinstance(error, CapsulaError) else f"no current directory: {error}"
-    tell(program, f"not cached: {text}")
     command = guess_command(argv)
+    tell(program, f"not cached: {text}" if command else text)
     if not command or wants_strict(argv, variable):
         return STRICT_EXIT
     wanted = child_environment(environ)

@@ -130,25 +130,19 @@ def _commands(before: Command, after: Command, found: list[Difference]) -> None:
     old, new = before.arguments, after.arguments
     if len(old) != len(new):
         was, now = mask(" ".join(old)), mask(" ".join(new))
-        found.append(Difference("argv", "", f"was {_told(was)}, is {_told(now)}"))
+        found.append(Difference("argv", "", _was_and_is(was, now)))
     else:
         for at, (left, right) in enumerate(zip(old, new, strict=True)):
             if left != right:
-                found.append(
-                    Difference("argv", f"[{at}]", f"was {_told(mask(left))}, is {_told(mask(right))}")
-                )
+                found.append(Difference("argv", f"[{at}]", _was_and_is(mask(left), mask(right))))
     if before.working_directory != after.working_directory:
         was, now = before.working_directory or ".", after.working_directory or "."
-        found.append(Difference("option", "working directory", f"was {_told(was)}, is {_told(now)}"))
+        found.append(Difference("option", "working directory", _was_and_is(was, now)))
     values = {v.name: v.value for v in before.environment_variables}
     others = {v.name: v.value for v in after.environment_variables}
     for name in sorted({*values, *others}):
         if name in values and name in others and values[name] != others[name]:
-            shown = (
-                "changed"
-                if is_secret(name)
-                else f"was {_told(mask(values[name]))}, is {_told(mask(others[name]))}"
-            )
+            shown = "changed" if is_secret(name) else _was_and_is(mask(values[name]), mask(others[name]))
             found.append(Difference("variable", from_text(name), shown))
         elif name not in values:
             found.append(Difference("variable", from_text(name), "is set now"))
@@ -175,22 +169,32 @@ def _salts(
         if left == right:
             continue
         kind = {"capsula": "version", "outside": "outside", "link": "link"}.get(kind, kind)
-        if left is None:
-            found.append(Difference(kind, name, "was added"))
+        if kind == "output":
+            word = "is declared now" if left is None else "is no longer declared"
+            found.append(Difference(kind, f"pattern '{name}'", word))
+        elif kind == "option" and name == "capture" and left is not None and right is not None:
+            for stream, was, now in zip(("stdout", "stderr"), left, right, strict=False):
+                if was != now:
+                    found.append(
+                        Difference(kind, stream, "is captured now" if now == "1" else "is no longer captured")
+                    )
+        elif left is None:
+            found.append(Difference(kind, name, "is a file now" if kind == "stdin" else "was added"))
         elif right is None:
-            found.append(Difference(kind, name, "was removed"))
-        elif kind == "outside":
-            found.append(Difference(kind, name, "was edited"))
-        elif kind == "link":
-            found.append(Difference(kind, name, "leads to another content"))
-        elif kind == "tool":
-            found.append(Difference(kind, f"'{name}'", "prints something else"))
-        elif kind == "stdin":
-            found.append(Difference(kind, "", "is another file"))
+            found.append(Difference(kind, name, "is no file any more" if kind == "stdin" else "was removed"))
+        elif kind in _CHANGED:
+            found.append(Difference(kind, f"'{name}'" if kind == "tool" else name, _CHANGED[kind]))
         else:
-            found.append(Difference(kind, name, f"was {_told(' '.join(left))}, is {_told(' '.join(right))}"))
+            found.append(Difference(kind, name, _was_and_is(" ".join(left), " ".join(right))))
 
 
+# How a fact that is named alike on both sides differs.
+_CHANGED = {
+    "outside": "was edited",
+    "link": "leads to another content",
+    "tool": "prints something else",
+    "stdin": "is another file",
+}
 _NAMED = {"outside": 2, "link": 2, "tool": 2, "tag": 2, "output": 2, "unset": 2, "option": 2}
 
 
@@ -202,9 +206,34 @@ def _by_name(facts: "tuple[tuple[str, ...], ...]") -> "dict[tuple[str, ...], tup
     return rows
 
 
-def _told(value: str) -> str:
-    text = printable(from_text(value))
-    return f"'{text if len(text) <= 60 else text[:57] + '…'}'"
+# A value longer than this is told by the part that differs.
+_LONG = 60
+
+
+def _was_and_is(old: str, new: str) -> str:
+    """`was 'a', is 'b'`; of long values, what is between their common beginning and end."""
+    left, right = printable(from_text(old)), printable(from_text(new))
+    if left == right:
+        return "changed (in a part that isn't shown)"
+    if max(len(left), len(right)) > _LONG:
+        left, right = _middles(left, right)
+    return f"was '{_cut(left)}', is '{_cut(right)}'"
+
+
+def _middles(left: str, right: str) -> tuple[str, str]:
+    """Both without what they share at their ends, but for a few characters of it."""
+    start, end, shorter = 0, 0, min(len(left), len(right))
+    while start < shorter and left[start] == right[start]:
+        start += 1
+    while end < shorter - start and left[-1 - end] == right[-1 - end]:
+        end += 1
+    start, end = max(start - 10, 0), max(end - 10, 0)
+    lead, rest = "…" if start else "", "…" if end else ""
+    return f"{lead}{left[start : len(left) - end]}{rest}", f"{lead}{right[start : len(right) - end]}{rest}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
 
 
 def results(cached: "dict[str, Node]", made: "dict[str, Node]") -> list[Difference]:

@@ -97,18 +97,19 @@ class Scene:
         self.meanwhile()
         values = [environ.get(name.encode(), b"-") for name in recipe.environment]
         seed = b" ".join([inputs_hash.encode(), *values, *map(str.encode, recipe.tags), self.nonce])
+        text = digest_of(seed).hash  # also a secret may be declared, and isn't printed
         for name in ("dist", "made.out", "more.o"):
             self.remove(name)
         os.makedirs(f"{self.cwd}/dist/sub")
         os.mkdir(f"{self.cwd}/dist/empty", 0o700)
-        self.write("dist/a.bin", digest_of(seed).hash)
+        self.write("dist/a.bin", text)
         self.write("dist/sub/x", "x")
         os.chmod(f"{self.cwd}/dist/sub/x", 0o755)
         os.symlink("a.bin", f"{self.cwd}/dist/link")
-        self.write("made.out", seed.decode())
+        self.write("made.out", text * 2)
         if "more.o" in recipe.outputs:
             self.write("more.o", "more")
-        out, err = b"out " + seed + b"\n" + self.streams[0], self.streams[1]
+        out, err = f"out {text}\n".encode() + self.streams[0], self.streams[1]
         now = time.time_ns()
         return SimpleNamespace(
             exit_code=3 if self.fails else 0,

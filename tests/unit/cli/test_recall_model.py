@@ -262,7 +262,7 @@ def play(new_scene: NewScene, sequence: list[tuple[list[tuple[Any, ...]], int]],
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 @given(SEQUENCES, st.integers(0, len(LINES) - 1))
 def test_recall_answers_what_the_full_path_would(

@@ -59,7 +59,7 @@ def test_the_examples_of_the_reference_are_what_it_says(tmp_path: Path) -> None:
     assert read("-f", "Capsule.toml:docs") == ("docs", ("Makefile", "docs/**"), ("site",), None)
     assert read("-f", "Capsule.toml", "-c", "tests.unit")[0:2] == (
         "tests.unit",
-        ("Makefile", "src/**", "!**/*.pyc"),
+        ("Makefile", "src/**", "!**/__pycache__"),
     )
     assert read("-f", "Capsule.toml:tests.unit")[3] == 900
 

@@ -86,7 +86,7 @@ class Tree:
                 restored.bytes += len(content)
         return restored
 
-    def remember_made(self) -> None:
+    def remember_made(self, since_ns: int) -> None:
         self.remembered += 1
 
     def named(self, full: str) -> str:
@@ -112,6 +112,8 @@ class Outcome:
         self.left_open = self.cut = False
         self.signal: int | None = None
         self.write_error: int | None = None
+        self.interrupted_by = 0
+        self.reason = ""
         self.stdout: Captured | None = Captured(b"out\n")
         self.stderr: Captured | None = Captured(b"err\n")
         for name, value in changes.items():

@@ -173,9 +173,10 @@ def test_what_a_link_leads_to_is_part_of_the_look(base: Path) -> None:
     assert not look(base, "src").same_as(before)
 
 
-def test_a_base_that_is_not_there_has_nothing_in_it(tmp_path: Path) -> None:
-    assert look(tmp_path / "nowhere", "**", "a").paths() == []
-    assert look(tmp_path / "nowhere", "**").unmatched() == ("**",)
+def test_a_base_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """It always is there: that it isn't means that what was seen of it proves nothing."""
+    with pytest.raises(InputError, match="vanished"):
+        look(tmp_path / "nowhere", "**")
 
 
 def test_a_directory_that_cannot_be_read_is_an_error(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
