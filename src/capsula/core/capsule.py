@@ -72,7 +72,7 @@ def origin_from(content: bytes) -> Origin:
     except ValueError:
         order, started_ns, seconds = (), 0, 0.0
     # A store may hold anything: other descriptors would be replayed nowhere, and no clock shows "nan".
-    if not all([fd in (1, 2) and count > 0 for fd, count in order]):
+    if not all([fd in (1, 2) and count >= 0 for fd, count in order]):
         order = ()
     if not 0 <= seconds < 1e12:
         seconds = 0.0

@@ -150,7 +150,7 @@ CASES: dict[str, tuple[Keyed, Keyed, list[str]]] = {
         ["variable CC is no longer declared"],
     ),
     "tag": (made(tags=("v1",)), made(tags=("v2",)), ["tag v1 was removed", "tag v2 was added"]),
-    "output": (made(outputs=("a",)), made(outputs=("a", "b")), ["output b was added"]),
+    "output": (made(outputs=("a",)), made(outputs=("a", "b")), ["output pattern 'b' is declared now"]),
     "tool": (
         made(tools=(("cc -v", 0, "1"),)),
         made(tools=(("cc -v", 0, "2"),)),
@@ -160,7 +160,7 @@ CASES: dict[str, tuple[Keyed, Keyed, list[str]]] = {
     "system": (made(), made(system=("linux", "arm")), ["system was 'linux x86_64', is 'linux arm'"]),
     "capture": (made(), made(captures=(True, False)), ["option stderr is no longer captured"]),
     "stdin": (made(stdin="1"), made(stdin="2"), ["stdin is another file"]),
-    "stdin new": (made(), made(stdin="2"), ["stdin was added"]),
+    "stdin new": (made(), made(stdin="2"), ["stdin is a file now"]),
     "outside": (made(outside=(("/x", "1"),)), made(outside=(("/x", "2"),)), ["/x was edited"]),
     "outside gone": (made(outside=(("/x", "1"),)), made(), ["/x was removed"]),
     "behind a link": (

@@ -351,7 +351,7 @@ def test_an_explanation_without_the_old_blobs_is_none(lab: Lab) -> None:
 def test_the_same_action_without_a_result_says_so(lab: Lab) -> None:
     lab.outcome = {"exit_code": 1}
     lab.run()
-    assert lab.run().why == "the same action has run before, but its result wasn't kept"
+    assert lab.run().why == "the same action has run before, and there is no result of it"
 
 
 # ---------------------------------------------------------------------------------------------------- single flight
