@@ -5,7 +5,13 @@ import posix
 import time
 
 from capsula import engine
-from capsula.config.places import find_root, find_store, hidden_directories, memory_path
+from capsula.config.places import (
+    find_root,
+    find_store,
+    hidden_directories,
+    memory_path,
+    refuse_way_up_from_link,
+)
 from capsula.core.context import Context
 from capsula.core.digest import Digest
 from capsula.core.recipe import Recipe
@@ -125,6 +131,8 @@ def open_store(backend: str, root: str) -> "tuple[BlobStore, ActionCache]":
 
 
 def recipe_from(settings: "Settings", root: str, cwd: str) -> Recipe:
+    for pattern in (*settings.input, *settings.output):
+        refuse_way_up_from_link(pattern.removeprefix("!"), root, cwd)
     command = settings.command
     derived = command[0].rpartition("/")[2] if command else "inputs"
     return Recipe(

@@ -1,5 +1,6 @@
 """Damage in the store: whatever is wrong there is noticed, said in one line, and healed by a run that is right."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -117,6 +118,7 @@ def test_a_damaged_blob_is_noticed_when_outputs_are_put_back(ws, kept, damage, r
     result = load_entry(str(entry), entry.name)
     names = sorted(Reach(str(ws.store), lambda name: blobs[name].stat().st_size).of_result(result))
     assert len(names) == 6, "four outputs, the log and a tree"
+    outputs = {hashlib.sha256(path.read_bytes()).hexdigest() for path in ws.root.rglob("*") if path.is_file()}
     for number, name in enumerate(names):
         if recalled:
             for _ in range(2):
@@ -125,11 +127,14 @@ def test_a_damaged_blob_is_noticed_when_outputs_are_put_back(ws, kept, damage, r
             ws.forget_records()
         remove_outputs(ws)
         damage(writable(blobs[name]), writable(blobs[names[number - 1]]))
-        # The log is in the record, which doesn't ask the store for it.
-        is_log = name == result.stdout_digest.hash
         done = check(ws, kept, name)
-        if not (recalled and is_log):
-            assert (done.ran, len(done.said)) == (1, 1), done
+        if recalled and name not in outputs and done.ran == 0:
+            # The record has the log and the names, and doesn't ask the store for them. It may be lost at any time.
+            assert done.said == [], done
+            ws.forget_records()
+            remove_outputs(ws)
+            done = check(ws, kept, name)
+        assert (done.ran, len(done.said)) == (1, 1), done
         ws.verify()
 
 
@@ -171,26 +176,22 @@ def test_every_bit_of_an_entry_counts(ws, kept):
         assert (done.ran, len(done.said), picture(ws)) == (1, 1, kept), at
 
 
-def records(ws):
-    return [*ws.records(), *sorted(ws.store.glob("state/*")), *sorted(ws.store.glob("ids/*")), ws.store / "size"]
-
-
 @pytest.mark.parametrize("damage", [truncated, emptied, extended, flipped, zeroed, swapped, removed])
-def test_damage_to_what_is_only_remembered_changes_no_answer(ws, kept, damage):
-    for _ in range(2):
-        assert ws.breaking(*OPTIONS, do=DO, clock=100_000).ran == 0
-    count = len(records(ws))
-    assert count >= 4
-    for number in range(count):
-        for content, ran in (("one\n", 0), (f"new {number}\n", 1), ("one\n", 0)):
-            ws.write("in", content)
-            damage(records(ws)[number % len(records(ws))], records(ws)[0])
-            done = ws.breaking(*OPTIONS, do=DO)
-            assert (done.code, done.ran) == (0, ran), (number, done)
-            # Whose outputs those of the last run are may have been forgotten: then they are taken for the user's.
-            assert all(line.startswith("moved to the trash") for line in done.said), done
-            assert ws.read("dist/plain") == f"plain {content}"
+@pytest.mark.parametrize("what", ["recall/*", "state/*", "ids/*", "size", "locks/*", "journal/*"])
+def test_damage_to_what_is_only_remembered_changes_no_answer(ws, kept, damage, what):
+    for content, ran in (("one\n", 0), ("new\n", 1), ("one\n", 0), ("new\n", 0)):
+        ws.write("in", content)
+        for path in sorted(ws.store.glob(what)):
+            if damage is not flipped or path.stat().st_size:
+                damage(path, ws.store / "CACHEDIR.TAG")
+        done = ws.breaking(*OPTIONS, do=DO)
+        assert (done.code, done.ran) == (0, ran), done
+        # Whose outputs those of the last run are may have been forgotten: then they are taken for the user's.
+        assert all(line.startswith("moved to the trash") for line in done.said), done
+        assert ws.read("dist/plain") == f"plain {content}"
+        for _ in range(2):
             ws.breaking(*OPTIONS, do=DO, clock=100_000)
+        assert ws.records() != []
 
 
 def test_a_file_in_the_place_of_each_directory_of_the_store(ws, kept):

@@ -100,12 +100,16 @@ def watched_places(session: "Session") -> "Seen":
     """Configuration files, vaults and where the workspace root was looked for, existing or not, as they look now."""
     paths = list(session.settings.config_files)
     paths += [f"{place}/vault/{VAULT_MARK}" for place in sorted({session.recipe.root, session.recipe.cwd})]
+    seen = [(path, look(path)) for path in paths]
     if session.settings.workspace_root is None:
         for directory in upwards(session.recipe.cwd):
-            paths += [f"{directory.rstrip('/')}/{mark}" for mark in ("capsula.toml", ".git")]
-            if directory == session.recipe.root:
+            marks = [f"{directory.rstrip('/')}/{mark}" for mark in ("capsula.toml", ".git")]
+            looks = [(mark, look(mark)) for mark in marks]
+            seen += looks
+            # Only a mark ends the search: without any, the root is the current directory until one appears above.
+            if any([found is not None for _, found in looks]):
                 break
-    return [(path, look(path)) for path in paths]
+    return seen
 
 
 def _is_plain(given: str, recipe: "Recipe") -> bool:

@@ -49,13 +49,16 @@ class Target:
 def find_target(given: str | None, cwd: str, environ: Mapping[bytes, bytes]) -> Target:
     """Raises UsageError or ConfigError for settings that are wrong, NotAvailable where there is no home."""
     store, limit = given, BY_NAME["store_size"].default
-    for option, value in _settings(cwd, environ):
+    settings = _settings(cwd, environ)
+    for option, value in settings:
         if option.name == "store" and given is None:
             store = str(value)
         elif option.name == "store_size":
             limit = value
     assert isinstance(limit, int)
-    return Target(find_store(store, cwd, find_root(None, cwd), dict(environ)), limit)
+    return Target(
+        find_store(store, cwd, find_root(_last(settings, "workspace_root"), cwd), dict(environ)), limit
+    )
 
 
 def _settings(cwd: str, environ: Mapping[bytes, bytes]) -> list[Given]:

@@ -11,7 +11,7 @@ from capsula.config.settings import read_settings
 from capsula.core.action import inputs_hash
 from capsula.core.names import printable
 from capsula.core.secrets import mask
-from capsula.errors import CapsulaError, NotAvailable, StoreError
+from capsula.errors import CapsulaError, NotAvailable, StoreError, UsageError
 from capsula.execute.spawn import child_environment, exec_command
 from capsula.observe.journal import append
 from capsula.plugins import Session, compose, find_context
@@ -66,6 +66,8 @@ def wrap(program: str, argv: "list[str]") -> int:
     problem: CapsulaError | None = None
     try:
         session = compose(settings, cwd=cwd, environ=environ, say=say)
+    except UsageError as error:
+        return _bad_start(program, argv, variable, environ, error)
     except (NotAvailable, StoreError) as error:
         # No store: the command runs all the same, with the inputs hash in its environment.
         problem, settings.backend = error, "dummy"

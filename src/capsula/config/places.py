@@ -4,7 +4,8 @@ import _imp
 import os
 import posix
 
-from capsula.errors import NotAvailable
+from capsula.core.names import printable
+from capsula.errors import NotAvailable, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,17 +52,19 @@ def find_store(given: "str | None", cwd: str, root: str, environ: "dict[bytes, b
 def default_store(environ: "dict[bytes, bytes]") -> str:
     cache = environ.get(b"XDG_CACHE_HOME", b"")
     if cache.startswith(b"/"):
-        return os.path.normpath(os.fsdecode(cache) + "/capsula")
+        return os.path.normpath(os.fsdecode(cache).rstrip("/") + "/capsula")
     home = environ.get(b"HOME", b"")
     if home.startswith(b"/"):
-        return os.path.normpath(os.fsdecode(home) + "/.cache/capsula")
+        return os.path.normpath(os.fsdecode(home).rstrip("/") + "/.cache/capsula")
     raise NotAvailable(
         "there is no place for the store: HOME and XDG_CACHE_HOME are not set", hint="set one, or use --store"
     )
 
 
 def hidden_directories(store_root: str, recipe: "Recipe", environ: "dict[bytes, bytes]") -> tuple[str, ...]:
-    """What of ours lies below the base: the store, the default one (recall always writes there), the vault."""
+    """What is ours: the store, the default one (recall always writes there), the vault. Also outside the base, where
+    `-i '../**'` would find what each run changes.
+    """
     stores = [store_root] if store_root else []
     try:
         stores.append(default_store(environ))
@@ -81,3 +84,18 @@ def memory_path(store_root: str, recipe: "Recipe") -> str:
     parts = (recipe.base, recipe.cwd, recipe.capsule_id, *recipe.outputs)
     whole = "\0".join(parts).encode("utf-8", "surrogateescape")
     return f"{store_root}/state/{(_imp.source_hash(1, whole) + _imp.source_hash(2, whole)).hex()}"
+
+
+def refuse_way_up_from_link(pattern: str, root: str, cwd: str) -> None:
+    """UsageError for `link/../x`: the command, through the kernel, would find another x than the text says."""
+    if "/../" not in pattern and not pattern.endswith("/.."):
+        return
+    base, rest = (root, pattern[2:]) if pattern.startswith("//") else (cwd, pattern)
+    parts = rest.split("/")
+    for at, part in enumerate(parts[:-1]):
+        way = "/".join(parts[: at + 1])
+        if parts[at + 1] == ".." and part not in ("", ".", "..") and os.path.islink(os.path.join(base, way)):
+            raise UsageError(
+                f"the pattern '{printable(pattern)}' goes up again from the link {printable(way)}",
+                hint="write where that leads",
+            )

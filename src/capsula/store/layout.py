@@ -111,7 +111,12 @@ def make_directories(path: str) -> None:
         if parent == path:
             raise
         make_directories(parent)
-        make_directories(path)
+        try:
+            os.mkdir(
+                path, 0o700
+            )  # not once more from the start: below a link to nowhere that would never end
+        except FileExistsError:
+            pass
 
 
 def open_making(path: str, flags: int) -> int:

@@ -10,7 +10,10 @@ _ROW = 64 + 1 + 12 + 1
 
 
 class PastActions:
-    """One small file of fixed-size rows per capsule id, under `ids/` of the store. Losing it loses an explanation."""
+    """One small file of fixed-size rows per capsule id, under `ids/` of the store. Losing it loses an explanation.
+
+    A root of "" is no store at all.
+    """
 
     __slots__ = ("_root",)
 
@@ -26,6 +29,8 @@ class PastActions:
         return tuple(rows.values())
 
     def record(self, capsule_id: str, action: Digest) -> None:
+        if not self._root:
+            return
         row = b"%b %12d\n" % (action.hash.encode(), action.size_bytes)
         path = self._path(capsule_id)
         try:

@@ -68,7 +68,7 @@ def test_a_link_to_nowhere_is_no_mark(deep: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "root"), [("..", ".."), (".", "."), ("../../x/..", "../.."), ("x", "x"), ("../b/", "..")]
+    ("given", "root"), [("..", ".."), (".", "."), ("../../x/..", "../.."), ("x", "x"), ("../../b/", "..")]
 )
 def test_a_root_that_is_given_is_relative_to_the_current_directory(deep: Path, given: str, root: str) -> None:
     (deep / ".git").mkdir()
@@ -89,6 +89,7 @@ def test_the_store_is_in_the_cache_of_the_user() -> None:
     assert default_store({b"HOME": b"/h"}) == "/h/.cache/capsula"
     assert default_store({b"HOME": b"/h/"}) == "/h/.cache/capsula"
     assert default_store({b"HOME": b"/"}) == "/.cache/capsula"
+    assert default_store({b"XDG_CACHE_HOME": b"/"}) == "/capsula"
     assert default_store({b"HOME": b"/\xff"}) == "/\udcff/.cache/capsula"
     # The specification of base directories says to ignore a relative one.
     assert default_store({b"XDG_CACHE_HOME": b"c", b"HOME": b"/h"}) == "/h/.cache/capsula"

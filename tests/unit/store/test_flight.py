@@ -30,7 +30,7 @@ waited = flights.enter(key, waiting)
 print("entered", waited, flush=True)
 if how == "nest":
     import subprocess
-    subprocess.run([sys.executable, "-c", sys.stdin.readline().replace("|", chr(10)), root, key, "end"], check=True)
+    subprocess.run([sys.executable, sys.argv[0], root, key, "end"], check=True)
 else:
     sys.stdin.readline()
 if how == "leave":
@@ -42,7 +42,9 @@ if how == "leave":
 
 class Process:
     def __init__(self, root: str, key: str = KEY, how: str = "end") -> None:
-        self.popen = Popen([sys.executable, "-c", HOLDER, root, key, how], stdin=PIPE, stdout=PIPE, text=True)
+        script = Path(root).with_name("holder.py")
+        script.write_text(HOLDER)
+        self.popen = Popen([sys.executable, script, root, key, how], stdin=PIPE, stdout=PIPE, text=True)
 
     def says(self) -> str:
         """Its next line."""
@@ -139,7 +141,6 @@ def test_an_ancestor_is_not_waited_for(start: Callable[..., Process]) -> None:
     """A capsule in a capsule with the same action: waiting for the outer one would be for ever."""
     outer = start(how="nest")
     assert outer.says() == "entered False"
-    outer.tell(HOLDER.replace("\n", "|"))
     assert outer.says() == "entered False"
     outer.tell()
     assert outer.popen.wait(PATIENCE) == 0

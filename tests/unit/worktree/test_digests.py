@@ -225,3 +225,35 @@ def test_a_file_that_became_a_pipe_does_not_hang_us(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "f")
     with pytest.raises(InputError):
         read_contents(found, {}, time.time_ns())
+
+
+@pytest.mark.parametrize(
+    "trouble", ["none", "no fork", "no pipe", "child dies", "vanished here", "vanished there"]
+)
+def test_thousands_of_small_files_are_hashed_by_two_processes(
+    base: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "_MANY", 4)
+    monkeypatch.setattr(digests, "_processors", lambda: 2)
+    expected = read(base, {}).hashes
+
+    def refused() -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    found, names = look(base, "**"), ["a", "d/b", "d/c", "d/e/f"]
+    if trouble in ("no fork", "no pipe"):
+        monkeypatch.setattr(digests.posix, trouble[3:], refused)
+    elif trouble == "child dies":
+        parent = os.getpid()
+        small = digests._hash_small
+        monkeypatch.setattr(
+            digests, "_hash_small", lambda jobs: small(jobs) if os.getpid() == parent else os._exit(9)
+        )
+    elif trouble != "none":
+        (base / names[0 if trouble == "vanished here" else -1]).unlink()
+        with pytest.raises(InputError, match="vanished"):
+            read_contents(found, {}, time.time_ns())
+    if "vanished" not in trouble:
+        assert read_contents(found, {}, time.time_ns() + LATER).hashes == expected
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # nobody is left behind

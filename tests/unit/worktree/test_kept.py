@@ -2,11 +2,12 @@
 
 import marshal
 import os
+import select
 from pathlib import Path
 
 import pytest
 
-from capsula.worktree.kept import Memory, write_whole
+from capsula.worktree.kept import Memory, alone, write_whole
 
 LOOK = (1, 2, 3, 4, 0o100644)
 
@@ -94,3 +95,47 @@ def test_a_file_is_replaced_and_never_changed(tmp_path: Path) -> None:
         assert write_whole(str(path), b"after")
         assert reader.read() == b"before"
     assert path.read_bytes() == b"after"
+
+
+def test_what_another_process_made_meanwhile_counts_as_well(tmp_path: Path) -> None:
+    ours, other = Memory(str(tmp_path / "m")), Memory(str(tmp_path / "m"))
+    ours.made = {"/a": LOOK}
+    other.made = {"/b": LOOK}
+    other.save()
+    ours.reload_made()
+    assert ours.made == {"/a": LOOK, "/b": LOOK}
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_two_do_not_restore_at_once(tmp_path: Path, dies: bool) -> None:
+    path = str(tmp_path / "state" / "m")
+    reading, writing = os.pipe()
+    go_reading, go_writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with alone(path):
+            os.write(writing, b"in")
+            os.read(go_reading, 1)
+            if dies:
+                os._exit(0)
+        os._exit(0)
+    assert os.read(reading, 2) == b"in"
+    second = os.fork()
+    if second == 0:
+        with alone(path):
+            os.write(writing, b"2")
+        os._exit(0)
+    assert not select.select([reading], [], [], 0.1)[0]
+    os.write(go_writing, b"x")
+    assert os.read(reading, 1) == b"2"
+    for pid in (child, second):
+        assert os.waitpid(pid, 0)[1] == 0
+    for fd in (reading, writing, go_reading, go_writing):
+        os.close(fd)
+
+
+def test_where_no_lock_can_be_had_nobody_waits(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in ("", str(tmp_path / "file" / "m"), "/proc/nothing/m"):
+        with alone(path):
+            pass

@@ -339,3 +339,50 @@ def test_input_paths_are_those_that_were_found(place: Place) -> None:
     assert workspace.input_paths() == set()
     workspace.inputs()
     assert workspace.input_paths() == {str(place.cwd / "src/a")}
+
+
+# ---------------------------------------------------------------------------------------------------- ours, and theirs
+
+
+def test_what_a_run_made_is_ours_and_what_was_there_is_not(place: Place) -> None:
+    mine = place.write("dist/notes", "the user's")
+    os.utime(mine, ns=(1, 1))
+    workspace = place.of(outputs=("dist",))
+    began = mine.stat().st_ctime_ns + 10**9
+    made = place.write("dist/o")
+    workspace.outputs()
+    assert workspace.seen is not None
+    look = (1, 0, began + 1, 0, 0o100644)
+    workspace.seen.looks[str(made)] = look
+    workspace.remember_made(began)
+    assert place.memory.made == {str(made): look}
+
+
+def test_what_was_ours_stays_ours_while_nobody_touches_it(place: Place) -> None:
+    made, edited = place.write("dist/o"), place.write("dist/e")
+    workspace = place.of(outputs=("dist",))
+    workspace.outputs()
+    workspace.remember_made(0)
+    assert set(place.memory.made) == {str(made), str(edited)}
+    edited.write_text("edited")
+    os.utime(edited, ns=(1, 1))
+    workspace.outputs()
+    workspace.remember_made(time.time_ns() + 10**12)
+    assert set(place.memory.made) == {str(made)}
+
+
+def test_a_file_on_standard_input_that_changes_moved(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = place.write("in")
+    place.write("a")
+    saved = os.dup(0)
+    try:
+        with source.open("rb") as file:
+            os.dup2(file.fileno(), 0)
+        workspace = place.of("a")
+        workspace.inputs()
+        assert workspace.moved() == ""
+        source.write_text("longer")
+        assert "standard input" in workspace.moved()
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
