@@ -270,6 +270,23 @@ def test_a_change_among_the_inputs_is_a_miss_and_taken_back_a_hit(ws, first, wha
     assert ws.capsule(*options, do=do).ran == 0
 
 
+@pytest.mark.parametrize("pattern", ["src", "src/**", "**/*", "src/*", "src/?"])
+def test_an_input_that_was_new_at_the_last_run_and_is_gone_now_is_gone(ws, pattern):
+    options, do = ("-i", pattern, "-o", "out"), "LC_ALL=C ls src > out"
+    ws.write("src/a", "1")
+    ws.write("src/z", "1")
+    assert ws.capsule(*options, do=do).ran == 1
+    ws.warm(*options, do=do)
+    # What is so new that its time proves nothing is read anew each time; what is gone must not be remembered with it.
+    for new in ("b", "c", "a"):
+        ws.write(f"src/{new}", "2")
+        assert ws.capsule(*options, do=do).ran == 1
+        assert ws.read("out").split() == sorted({"a", new, "z"})
+        ws.path(f"src/{new}").unlink()
+        ran = ws.capsule(*options, do=do).ran
+        assert (ran, ws.read("out").split()) == ((1, ["z"]) if new == "a" else (0, ["a", "z"]))
+
+
 # ---------------------------------------------------------------------------------------------------- no success
 
 

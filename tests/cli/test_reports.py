@@ -52,8 +52,8 @@ EXPLAINED = (
     ("a variable", "", ("-e", "HOME"), None, "variable HOME is set now"),
     ("a tag", "", ("-t", "gcc"), None, "tag gcc was added"),
     ("a tool", "", ("--tool_command", "echo 1"), None, "tool echo 1 was added"),
-    ("an option", "", ("--no_capture_stderr",), None, "option capture"),
-    ("an output", "", ("-o", "in"), None, "output in was added"),
+    ("an option", "", ("--no_capture_stderr",), None, "option stderr is no longer captured"),
+    ("an output", "", ("-o", "in"), None, "output pattern 'in' is declared now"),
     ("an outer input", "", ("-i", "../outer"), None, "../outer was added"),
 )
 

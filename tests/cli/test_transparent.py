@@ -101,6 +101,19 @@ def test_a_command_that_a_signal_ends_is_not_orphaned_or_run_again(ws, gates, nu
         os.kill(int(ws.read("pid")), 0)
 
 
+@pytest.mark.parametrize("code", [0, 7])
+def test_what_an_interrupted_command_made_is_not_kept(ws, gates, code):
+    do = f'trap \'echo half > out; exit {code}\' INT; exec 3<> "$GO"; echo > "$STARTED"; while :; do read _ <&3; done'
+    process = ws.start("--cache_failure", *COPY, do=do)
+    gates()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == code
+    assert (
+        process.stderr.read() == b"capsule: the result is not cached: the run was interrupted by signal 2\n"
+    )
+    assert ws.entries() == []
+
+
 def test_signals_that_were_ignored_stay_ignored_and_others_have_their_defaults(ws):
     ws.write("in")
     script = "trap '' HUP USR1; exec \"$@\""

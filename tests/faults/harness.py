@@ -24,18 +24,35 @@ import traceback
 COUNT, WHERE = slice(0, 12), slice(12, 4096)
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = frozenset(
-    "os.rename os.mkdir os.rmdir os.remove os.chmod os.link os.symlink os.truncate os.utime os.posix_spawn "
-    "os.fork os.lockf fcntl.flock fcntl.ioctl".split()
+    [
+        "os.rename",
+        "os.mkdir",
+        "os.rmdir",
+        "os.remove",
+        "os.chmod",
+        "os.link",
+        "os.symlink",
+        "os.truncate",
+        "os.utime",
+        "os.posix_spawn",
+        "os.fork",
+        "os.lockf",
+        "fcntl.flock",
+        "fcntl.ioctl",
+    ]
 )
 # These make processes, or wait: a system refuses them for reasons of its own, which other tests are about.
-NEVER_REFUSED = frozenset("os.posix_spawn os.fork os.lockf fcntl.flock fcntl.ioctl wait4 close".split())
+NEVER_REFUSED = frozenset(
+    ["os.posix_spawn", "os.fork", "os.lockf", "fcntl.flock", "fcntl.ioctl", "wait4", "close"]
+)
 WRITE = posix.write
 ERRORS = {"RuntimeError": RuntimeError, "MemoryError": MemoryError, "ImportError": ImportError}
 
 
 class Fault:
-    """What happens at which step or call of one run. `kind` is "", "kill", "refuse" (the number of the error is
-    `error`) or "raise" (its name is); `seen` is shared with the parent process."""
+    """What happens at which step or call of one run. `kind` is "kill", "refuse" (the number of the error
+    is `error`), "raise" (its name is), "list" (nothing, but each call is listed) or "" (nothing); `seen` is shared
+    with the parent process."""
 
     def __init__(self, kind, at, error, only, seen):
         self.kind = kind
@@ -129,7 +146,7 @@ def run(job, seen):
         move_clock(job["clock"])
     if job["kind"] in ("kill", "refuse"):
         fault.watch_steps()
-    else:
+    elif job["kind"]:
         fault.watch_calls()
     main(job["argv0"], job["argv"])
 

@@ -105,11 +105,11 @@ def _reason_not_to_store(policy: Policy, world: World, outputs: "Outputs", outco
     """Why what came out must not be given to anybody else, in a sentence; "" when it may."""
     if not outcome.started:
         return "the command could not be started"
+    if outcome.exit_code != 0 and not policy.cache_failure:
+        return f"the command failed (exit code {outcome.exit_code})"
     ended_by = outcome.interrupted_by or (outcome.signal if outcome.signal in _FROM_OUTSIDE else 0)
     if ended_by:
         return f"the run was interrupted by signal {ended_by}"
-    if outcome.exit_code != 0 and not policy.cache_failure:
-        return f"the command failed (exit code {outcome.exit_code})"
     if outcome.left_open:
         return "a background process still holds the command's output, so the log may not be whole"
     if outcome.cut:

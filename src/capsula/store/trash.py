@@ -131,18 +131,22 @@ def trim(root: str, *, now: float, older_than: float, larger_than: "int | None")
 
 def remove_tree(path: str) -> None:
     """Delete a file or a whole directory, also one whose modes forbid it; no link is followed."""
-    try:
-        os.unlink(path)
-        return
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EPERM):
-            raise
-    os.chmod(path, 0o700)
-    for name in os.listdir(path):
-        remove_tree(f"{path}/{name}")
-    os.rmdir(path)
+    pending, directories = [path], []
+    while pending:  # not by recursion: a tree may be deeper than the interpreter's stack
+        path = pending.pop()
+        try:
+            os.unlink(path)
+            continue
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno not in (errno.EISDIR, errno.EPERM):
+                raise
+        os.chmod(path, 0o700)
+        pending += [f"{path}/{name}" for name in os.listdir(path)]
+        directories.append(path)
+    for path in reversed(directories):
+        os.rmdir(path)
 
 
 # ---------------------------------------------------------------------------------------------------- notes

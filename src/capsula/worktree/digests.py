@@ -32,6 +32,10 @@ _SMALL = 1 << 16
 _MANY = 3000
 _TYPE = 0o170000
 
+# What is kept in place of a look that proves nothing. No look is like it, so the file is read again; and its name
+# stays: without it, the folder with the file gone would look like the folder that had it.
+_NO_LOOK = (-1,)
+
 
 class Contents:
     """`hashes[folder][name]` is the content's hash (a link has none), `leaves[folder]` its part of the tree.
@@ -117,7 +121,7 @@ def _assemble(survey: "Survey", folder: "Folder", contents: Contents, now_ns: in
     young = [item for item in listing.items() if item[1] and (item[1][2] > settled or item[1][1] > settled)]
     fresh = {name for name, seen in young if is_fresh(seen, now_ns)}
     if fresh:
-        listing = {name: seen for name, seen in listing.items() if name not in fresh}
+        listing = {name: _NO_LOOK if name in fresh else seen for name, seen in listing.items()}
     contents.kept[folder.path] = (listing, folder.taken, hashes, leaf.files, leaf.links)
 
 

@@ -388,17 +388,24 @@ def _is_dead(pid: str) -> bool:
 
 def remove_tree(path: str) -> None:
     """Remove a file or a whole directory of ours as far as it can be done; read-only directories are opened first."""
-    try:
-        posix.unlink(path)
-        return
-    except (IsADirectoryError, PermissionError):
-        pass
-    except OSError:
-        return
-    try:
-        posix.chmod(path, 0o700)
-        for name in posix.listdir(path):
-            remove_tree(path + "/" + name)
-        posix.rmdir(path)
-    except OSError:
-        return
+    pending, directories = [path], []
+    while pending:  # not by recursion: a tree may be deeper than the interpreter's stack
+        path = pending.pop()
+        try:
+            posix.unlink(path)
+            continue
+        except (IsADirectoryError, PermissionError):
+            pass
+        except OSError:
+            continue
+        try:
+            posix.chmod(path, 0o700)
+            pending += [f"{path}/{name}" for name in posix.listdir(path)]
+        except OSError:
+            continue
+        directories.append(path)
+    for path in reversed(directories):
+        try:
+            posix.rmdir(path)
+        except OSError:
+            continue
