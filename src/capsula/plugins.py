@@ -12,6 +12,7 @@ from capsula.config.places import (
     memory_path,
     refuse_way_up_from_link,
 )
+from capsula.config.settings import LOCAL_FILES
 from capsula.core.context import Context
 from capsula.core.digest import Digest
 from capsula.core.recipe import Recipe
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class Session:
     """One run, composed: what the command line hands to the engine and looks at afterwards."""
 
-    __slots__ = ("memory", "policy", "recipe", "settings", "store_root", "workspace", "world")
+    __slots__ = ("memory", "policy", "recipe", "settings", "spools", "store_root", "workspace", "world")
 
     def __init__(
         self,
@@ -47,7 +48,9 @@ class Session:
         workspace: Workspace,
         memory: Memory,
         store_root: str,
+        spools: "list[str]",
     ) -> None:
+        self.spools = spools
         self.settings = settings
         self.recipe = recipe
         self.policy = policy
@@ -55,6 +58,14 @@ class Session:
         self.workspace = workspace
         self.memory = memory
         self.store_root = store_root
+
+    def remove_spools(self) -> None:
+        """The files of long logs have done their service: what is kept of them is in the store."""
+        for path in self.spools:
+            try:
+                posix.unlink(path)
+            except OSError:
+                continue
 
 
 def compose(
@@ -84,12 +95,15 @@ def compose(
         keep=keep,
         strict=settings.strict,
     )
+    spools: list[str] = []
     world = engine.World(
         tree=workspace,
         blobs=blobs,
         cache=cache,
         context=lambda inputs: find_context(recipe, inputs, environ),
-        execute=lambda inputs_hash: execute(recipe, environ, inputs_hash, store_root if keep else None),
+        execute=lambda inputs_hash: execute(
+            recipe, environ, inputs_hash, store_root if keep else None, spools
+        ),
         replay=_replay,
         bury=lambda path: _bury(store_root, recipe.capsule_id, path),
         flight=Flights(store_root),
@@ -107,6 +121,7 @@ def compose(
         workspace=workspace,
         memory=memory,
         store_root=store_root,
+        spools=spools,
     )
 
 
@@ -137,7 +152,7 @@ def recipe_from(settings: "Settings", root: str, cwd: str) -> Recipe:
     derived = command[0].rpartition("/")[2] if command else "inputs"
     return Recipe(
         capsule_id=settings.capsule_id or derived,
-        named=settings.capsule_id is not None,
+        named=settings.capsule_id is not None and not _passes_over_a_file(settings, cwd),
         argv=command,
         root=root,
         cwd=cwd,
@@ -171,7 +186,11 @@ def find_context(recipe: Recipe, inputs: "Inputs", environ: "dict[bytes, bytes]"
 
 
 def execute(
-    recipe: Recipe, environ: "dict[bytes, bytes]", inputs_hash: str, store_root: "str | None"
+    recipe: Recipe,
+    environ: "dict[bytes, bytes]",
+    inputs_hash: str,
+    store_root: "str | None",
+    spools: "list[str]",
 ) -> "Outcome":
     """Run the command. With a store, its streams are captured as the recipe says, in spool files when they are long."""
     from capsula.execute.process import run_command
@@ -184,7 +203,7 @@ def execute(
         wanted.pop(name, None)
     if store_root is None:
         return run_command(recipe.argv, wanted, spool_dir=None, capture=(False, False), last=True)
-    return run_command(
+    outcome = run_command(
         recipe.argv,
         wanted,
         spool_dir=spool_directory(store_root),
@@ -192,6 +211,10 @@ def execute(
         last=True,
         meanwhile=_load_what_follows,
     )
+    spools += [
+        log.path for log in (outcome.stdout, outcome.stderr) if log is not None and log.path is not None
+    ]
+    return outcome
 
 
 def _load_what_follows() -> None:
@@ -255,3 +278,8 @@ class _Past:
 
     def record(self, capsule_id: str, action: Digest) -> None:
         self.past.record(f"{capsule_id}\0{self.scope}", action)
+
+
+def _passes_over_a_file(settings: "Settings", cwd: str) -> bool:
+    """Whether a file of capsules is here that nobody asked for: an id alone, without inputs, is then a mistake."""
+    return settings.file is None and any([os.path.lexists(os.path.join(cwd, name)) for name in LOCAL_FILES])

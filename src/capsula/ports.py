@@ -107,10 +107,13 @@ class Inputs(Protocol):
 
 
 class Outputs(Protocol):
-    """The declared outputs as found, by full path; `unmade` the patterns that found none."""
+    """The declared outputs as found, by full path; `unmade` the patterns that found none; `unkept` why something among
+    them can't be kept, in sentences.
+    """
 
     nodes: "dict[str, Node]"
     unmade: tuple[str, ...]
+    unkept: list[str]
 
 
 class Restored(Protocol):

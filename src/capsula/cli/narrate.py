@@ -74,7 +74,8 @@ def _hit(session: "Session", report: engine.Report, wordy: bool) -> "Iterator[st
         word = "would hit" if session.settings.dry_run else "hit"
         yield f"{word} {report.key.hash[:12] if report.key else ''}: {report.why}, saves {duration(report.seconds)}"
         if report.written or report.removed:
-            yield f"restored {report.written} outputs ({size(report.bytes)}), removed {report.removed}"
+            outputs = "output" if report.written == 1 else "outputs"
+            yield f"restored {report.written} {outputs} ({size(report.bytes)}), removed {report.removed}"
         if origin is not None and origin.started_ns:
             yield made_by(origin)
     elif origin is not None and origin.job:

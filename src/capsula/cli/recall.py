@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     Answer = tuple[str, bytes, int, int, bytes, bytes, Order, bytes, str, str]
     # path, kind, mode, hash, size, target of each output
     Row = tuple[str, str, int, str, int, str]
-    # program, id, root, directory, output patterns, file of the memory, store, outputs; full paths that are listed
-    # among the inputs and aren't declared
-    Restoring = tuple[str, str, str, str, tuple[str, ...], str, str, list[Row], list[str]]
+    # program, id, root, directory, output patterns, file of the memory, store, outputs
+    Restoring = tuple[str, str, str, str, tuple[str, ...], str, str, list[Row]]
     Seen = list[tuple[str, Look | None]]
     Record = tuple[
         int, Seen, list[tuple[bytes, str]], Area, Area | None, list[tuple[str, int]], Answer, Restoring

@@ -26,7 +26,7 @@ def restore_recalled(path: str, record: "Record") -> int | None:
     None: go the full path, nothing was changed.
     """
     _, watched, variables, inputs, _, _, answer, restoring = record
-    program, capsule_id, root, cwd, patterns, memory_file, store_root, rows, undeclared = restoring
+    program, capsule_id, root, cwd, patterns, memory_file, store_root, rows = restoring
     recipe = Recipe(capsule_id=capsule_id, argv=(), root=root, cwd=cwd, outputs=patterns)
     memory = Memory(memory_file)
     workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe, posix.environ))
@@ -35,8 +35,11 @@ def restore_recalled(path: str, record: "Record") -> int | None:
         name: Node(kind, mode=mode, digest=Digest(content, size) if content else None, target=target)
         for name, kind, mode, content, size, target in rows
     }
-    listed = {join(folder[0], name) for folder in inputs[0] for name, seen in folder[3].items() if seen}
-    workspace.spared = listed.difference(undeclared)
+    # All that is listed, declared or not: what isn't was there before the full path made the outputs right, and still
+    # is.
+    workspace.spared = {
+        join(folder[0], name) for folder in inputs[0] for name, seen in folder[3].items() if seen
+    }
     try:
         restored = workspace.settle(
             nodes,

@@ -9,7 +9,6 @@ from capsula.core.names import printable
 from capsula.core.recipe import normal
 from capsula.store.layout import entry_path
 from capsula.worktree.listing import is_fresh, look
-from capsula.worktree.survey import join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +90,6 @@ def record_of(session: "Session", report: engine.Report, watched: "Seen") -> "Re
         session.memory.path,
         session.store_root,
         rows,
-        _undeclared(inputs),
     )
     return (VERSION, watched, variables, _inputs(inputs), outputs, modes, answer, restoring)
 
@@ -127,18 +125,6 @@ def _head_of(entry: str, origin: "Origin | None") -> bytes:
     except OSError:
         return b""
     return content[:ENTRY_HEAD] if origin is not None and origin.run.encode() in content else b""
-
-
-def _undeclared(inputs: "Inputs") -> list[str]:
-    """Files that were listed beside the inputs without being any: a restore needn't spare them."""
-    return [
-        join(found.full(folder.path), name)
-        for found in inputs.surveys
-        for folder in found.folders.values()
-        if folder.taken is not None
-        for name, seen in folder.listing.items()
-        if seen and name not in folder.taken
-    ]
 
 
 def _variable(name: str) -> str:

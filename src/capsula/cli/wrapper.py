@@ -5,7 +5,7 @@ import sys
 import time
 
 from capsula import engine
-from capsula.config.options import guess_command, wants_passive, wants_strict
+from capsula.config.options import guess_command, wants_no_run, wants_passive, wants_strict
 from capsula.config.places import find_root
 from capsula.config.settings import read_settings
 from capsula.core.action import inputs_hash
@@ -34,7 +34,7 @@ def wrap(program: str, argv: "list[str]") -> int:
     environ = dict(posix.environ)
     asked = environ.get(b"CAPSULE_ARGS")
     variable = asked.decode("utf-8", "surrogateescape") if asked is not None else None
-    if wants_passive(argv, variable):
+    if wants_passive(argv, variable) and not wants_no_run(argv, variable):
         command = guess_command(argv)
         if command:
             exec_command(tuple(command), child_environment(environ))
@@ -57,7 +57,7 @@ def wrap(program: str, argv: "list[str]") -> int:
 
         posix.write(1, (help_text() if settings.help else f"capsule {__version__}\n").encode())
         return 0
-    if settings.passive and settings.command:
+    if settings.passive and settings.command and not (settings.dry_run or settings.inputs_hash):
         exec_command(settings.command, child_environment(environ))
 
     def say(text: str) -> None:
@@ -96,7 +96,7 @@ def _bad_start(
     text = in_one_line(error) if isinstance(error, CapsulaError) else f"no current directory: {error}"
     command = guess_command(argv)
     tell(program, f"not cached: {text}" if command else text)
-    if not command or wants_strict(argv, variable):
+    if not command or wants_strict(argv, variable) or wants_no_run(argv, variable):
         return STRICT_EXIT
     wanted = child_environment(environ)
     # An enclosing capsule's hash isn't ours.
@@ -132,6 +132,7 @@ def _run(session: Session, program: str, argv: "list[str]") -> int:
 
     settings, watched = session.settings, watched_places(session)
     report = engine.run(session.recipe, session.policy, session.world)
+    session.remove_spools()
     code = exit_code(session, report)
     try:
         if report.problem is not None and report.problem.__cause__ is not None:

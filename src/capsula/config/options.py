@@ -238,6 +238,11 @@ def wants_strict(argv: "Sequence[str]", environ_args: "str | None") -> bool:
     return _wants("strict", argv, environ_args)
 
 
+def wants_no_run(argv: "Sequence[str]", environ_args: "str | None") -> bool:
+    """The same for --dry_run and --inputs_hash: with either, the command is never run."""
+    return _wants("dry_run", argv, environ_args) or _wants("inputs_hash", argv, environ_args)
+
+
 def _wants(name: str, argv: "Sequence[str]", environ_args: "str | None") -> bool:
     wanted = False
     for words in (_tolerant_split(environ_args), _guess(argv)[0]):

@@ -200,7 +200,7 @@ def choose_section(
     if len(names) > 1:
         raise UsageError(
             f"{shown} has {len(names)} capsules and none is chosen",
-            hint=f"choose with -c or with -f {shown}:SECTION; {_listed(names)}",
+            hint=f"choose with -f {shown}:SECTION; {_listed(names)}",
         )
     return names[0] if names else None
 

@@ -62,7 +62,8 @@ class Recipe:
     @property
     def says_what_it_depends_on(self) -> bool:
         """False for a bare `capsule -- make`: its second run would be a hit whatever has been edited since."""
-        return bool(self.named or self.inputs or self.tags or self.tool_commands or self.environment)
+        included = any([not pattern.startswith("!") for pattern in self.inputs])
+        return bool(self.named or included or self.tags or self.tool_commands or self.environment)
 
     @property
     def base(self) -> str:

@@ -117,8 +117,11 @@ def _reason_not_to_store(policy: Policy, world: World, outputs: "Outputs", outco
     if outputs.unmade and outcome.exit_code == 0:
         patterns = ", ".join([f"'{printable(pattern)}'" for pattern in outputs.unmade])
         return f"the declared output {patterns} was not made"
+    if outputs.unkept:
+        return outputs.unkept[0]
     moved = world.tree.moved()
-    return f"an input moved while the command ran: {moved}" if moved else ""
+    hint = " (leave such files out with -i '!**/__pycache__')" if "__pycache__" in moved else ""
+    return f"an input moved while the command ran: {moved}{hint}" if moved else ""
 
 
 def _store_blobs(

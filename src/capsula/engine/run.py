@@ -110,7 +110,7 @@ def _key(attempt: Attempt) -> "Keyed":
     if not recipe.says_what_it_depends_on:
         raise UsageError(
             "nothing says what the result depends on",
-            hint="name the inputs with -i, as in -i 'src/**', or the capsule with -c if it really has none",
+            hint="name the inputs with -i, as in -i 'src/**', or with -f the file that does",
         )
     if inputs.unmatched:
         patterns = ", ".join([f"'{printable(pattern)}'" for pattern in inputs.unmatched])

@@ -24,7 +24,7 @@ class Folder:
     (so that it is recorded even when nothing is in it).
     """
 
-    __slots__ = ("declared", "listing", "names", "path", "skipped", "taken")
+    __slots__ = ("declared", "listing", "names", "own", "path", "skipped", "taken")
 
     def __init__(self, path: str, declared: bool) -> None:
         self.path = path
@@ -33,6 +33,8 @@ class Folder:
         self.skipped: frozenset[str] = frozenset()
         self.listing: Listing = {}
         self.taken: set[str] | None = None
+        # The directory's own inode and times where all of it is declared: whatever comes and goes in it shows there.
+        self.own: tuple[int, ...] = ()
 
     def entries(self) -> "list[tuple[str, Look]]":
         """The declared files and links of this folder (not its directories) with their looks."""
@@ -42,6 +44,8 @@ class Folder:
         return [item for item in self.listing.items() if item[1] and item[0] in taken]
 
     def same_as(self, other: "Folder") -> bool:
+        if self.own != other.own:
+            return False
         if self.listing == other.listing:
             return True
         return self.taken == other.taken and dict(self.entries()) == dict(other.entries())
@@ -133,6 +137,8 @@ def _hidden_names(base: str, hidden: tuple[str, ...]) -> dict[str, tuple[str, ..
 def _take_all(
     found: Survey, folder: Folder, full: str, state: "State", secret: tuple[str, ...]
 ) -> "list[tuple[str, State, bool]]":
+    look = posix.stat(full)
+    folder.own = (look.st_ino, look.st_mtime_ns, look.st_ctime_ns)
     listing = list_folder(full, (".git", *secret))
     reserved = [name for name in listing if name[0] == "." and is_reserved(name)]
     for name in reserved:

@@ -69,7 +69,7 @@ class Outputs:
     """The declared outputs as found, by full path; `looks` of the files and links, `unmade` the patterns that
     found none."""
 
-    __slots__ = ("contents", "looks", "nodes", "surveys", "taken_ns", "unmade")
+    __slots__ = ("contents", "looks", "nodes", "surveys", "taken_ns", "unkept", "unmade")
 
     def __init__(
         self, surveys: tuple[Survey, Survey], contents: tuple[Contents, Contents], taken_ns: int
@@ -80,8 +80,17 @@ class Outputs:
         self.nodes: dict[str, Node] = {}
         self.looks: dict[str, tuple[int, ...]] = {}
         self.unmade = surveys[0].unmatched() + surveys[1].unmatched()
+        # Why something that was declared can't be kept as it is, in sentences.
+        self.unkept: list[str] = []
         for found, content in zip(surveys, contents, strict=True):
             self._flatten(found, content)
+            for path in set(found.followed).intersection(found.area.patterns.includes):
+                if found.followed[path] == () and found.full(path) in self.nodes:
+                    shown = printable(path)
+                    self.unkept.append(
+                        f"the declared output {shown} is a link to a directory, and what is in that would be lost:"
+                        f" declare '{shown}/**'"
+                    )
 
     def _flatten(self, found: Survey, content: Contents) -> None:
         for path, folder in found.folders.items():
@@ -96,6 +105,7 @@ class Outputs:
                 elif S_ISLNK(seen[4]):
                     self.nodes[lead + name] = Node(LINK, target=posix.readlink(lead + name))
                 else:
+                    self.unkept.append(f"{printable(lead + name)} is no file, link or directory")
                     continue
                 self.looks[lead + name] = seen
 
@@ -345,6 +355,9 @@ def _first_change(old: Survey, new: Survey) -> str:
     for path, target in new.followed.items():
         if old.followed.get(path) != target:
             return f"what {printable(path)} leads to changed"
+    for path, folder in old.folders.items():
+        if path in new.folders and folder.own != new.folders[path].own:
+            return f"something came or went in {printable(old.area.name_of(path) or '.')}"
     return "a directory changed"
 
 

@@ -2,6 +2,7 @@
 
 import os
 import posix
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -386,6 +387,27 @@ def test_a_link_on_the_way_to_the_root_is_not_trusted(scene: Scene) -> None:
             record.unlink()
         scene.settled(["--workspace_root", root, *ONE])
         assert len(scene.records()) == records, root
+
+
+@pytest.mark.parametrize("which", ["src/l", "src/to-file"])
+def test_what_a_declared_link_leads_to_is_watched(scene: Scene, which: str) -> None:
+    os.symlink("../note.txt", "src/l")
+    os.symlink("l", "src/to-file")
+    scene.settled(ONE)
+    assert not gives_up(scene)
+    Path("note.txt").write_text("edited")
+    assert gives_up(scene)
+    assert scene.full(ONE)[0]
+
+
+def test_a_link_on_the_way_is_watched(scene: Scene) -> None:
+    argv = ["-c", "x", "-i", "pkg/sub/**", "-o", "dist", "--", "cmd"]
+    shutil.copytree("real", "other")
+    scene.settled(argv)
+    assert not gives_up(scene, argv)
+    scene.remove("pkg")
+    os.symlink("other", "pkg")
+    assert gives_up(scene, argv)
 
 
 CHANGES = {

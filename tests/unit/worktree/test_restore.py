@@ -167,6 +167,7 @@ def without_kept(tree: Tree) -> Tree:
 @given(TREES, TREES, st.sets(st.sampled_from("abcde"), max_size=3))
 @example({"a": (0o555, {"x": (0o644, b"1")})}, {}, set())
 @example({"a": (0o555, {"b": (0o644, b"1")})}, {"a": (0o644, b"2")}, set())
+@example({"a": (0o755, {"a": (0o555, {"keep": "a", "a": "a"})})}, {"a": (0o644, b"3")}, set())
 @example({"a": (0o500, {"b": (0o500, {"c": (0o644, b"1")})})}, {"a": "b"}, {"c"})
 def test_any_outputs_become_exactly_the_wanted_ones(
     scratch: Callable[..., Bench], found: Tree, wanted: Tree, own: set[str]
