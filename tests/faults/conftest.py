@@ -16,8 +16,8 @@ import pytest
 SCRIPTS = Path(sys.executable).parent
 HARNESS = Path(__file__).with_name("harness.py")
 PATIENCE = 120
-# With the clock that far ahead nothing is too fresh to be trusted, so records are written without waiting.
-LATER = 100_000
+# The directory may exist only where the prefix leads to.
+GO_TO = ("sh", "-c", 'cd "$0" && exec "$@"')
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class Workspace:
         """Run the installed `capsule options -- command` to its end."""
         before = self.marks()
         done = subprocess.run(
-            [*self.prefix, "capsule", *self.argv(options, do, command)],
-            cwd=cwd or self.root,
+            [*self.prefix, *GO_TO, str(cwd or self.root), "capsule", *self.argv(options, do, command)],
+            cwd=self.root,
             env=self.environ | (env or {}),
             timeout=PATIENCE,
             **{
@@ -278,3 +278,70 @@ def ordinary(ws: Workspace) -> Workspace:
             pytest.skip("runs as root, and there is no setpriv to give its privileges up")
         ws.prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
     return ws
+
+
+class Disk:
+    """A small file system of its own, at `path`. What runs with `prefix` sees it there; this process sees it at `seen`,
+    which is another path when it could only be mounted in a namespace of its own."""
+
+    def __init__(self, path: Path, options: str, kind: str = "tmpfs") -> None:
+        self.path = self.seen = path
+        self.prefix: tuple[str, ...] = ()
+        self.holder: subprocess.Popen[bytes] | None = None
+        path.mkdir()
+        mount = ["mount", "-t", kind, "-o", options, "none", str(path)]
+        if os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0:
+            return
+        # An ordinary user (or root in a container) may mount in a user namespace; it lives as long as its `cat`.
+        script = 'mount -t "$1" -o "$2" none "$3" && echo && exec cat'
+        self.holder = subprocess.Popen(
+            ["unshare", "-Urm", "sh", "-c", script, "sh", kind, options, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self.holder.stdout is not None
+        if not self.holder.stdout.readline():
+            self.close()
+            pytest.skip("nothing can be mounted here, not even in a namespace")
+        self.prefix = ("nsenter", "-t", str(self.holder.pid), "-U", "-m", "--preserve-credentials")
+        self.seen = Path(f"/proc/{self.holder.pid}/root{path}")
+
+    def fill(self, leave: int = 0) -> None:
+        """Until there is no room but for `leave` bytes."""
+        with open(self.seen / "filler", "ab", buffering=0) as filler:
+            for size in (1 << 16, 1 << 12, 1):
+                try:
+                    while filler.write(bytes(size)) == size:
+                        pass
+                except OSError:
+                    continue
+        if leave:
+            os.truncate(self.seen / "filler", os.path.getsize(self.seen / "filler") - leave)
+
+    def make_room(self) -> None:
+        (self.seen / "filler").unlink()
+
+    def close(self) -> None:
+        if self.holder is None:
+            subprocess.run(["umount", "-l", str(self.path)], check=True)
+            return
+        assert self.holder.stdin is not None
+        assert self.holder.stdout is not None
+        self.holder.stdin.close()
+        self.holder.stdout.close()
+        self.holder.wait(PATIENCE)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Any]:
+    """`mount("size=1m")` is a Disk."""
+    disks: list[Disk] = []
+
+    def make(options: str, kind: str = "tmpfs") -> Disk:
+        disks.append(Disk(tmp_path / f"disk{len(disks)}", options, kind))
+        return disks[-1]
+
+    yield make
+    for disk in disks:
+        disk.close()

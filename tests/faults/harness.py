@@ -50,9 +50,8 @@ ERRORS = {"RuntimeError": RuntimeError, "MemoryError": MemoryError, "ImportError
 
 
 class Fault:
-    """What happens at which step or call of one run. `kind` is "kill", "refuse" (the number of the error
-    is `error`), "raise" (its name is), "list" (nothing, but each call is listed) or "" (nothing); `seen` is shared
-    with the parent process."""
+    """What happens at which step or call of one run. `kind` is "kill", "refuse" (`error` is the number of the system's
+    error), "raise" (`error` is a name), "list" (calls are listed) or "" (nothing). `seen` is shared with the server."""
 
     def __init__(self, kind, at, error, only, seen):
         self.kind = kind

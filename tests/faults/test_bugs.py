@@ -68,7 +68,14 @@ def test_a_bug_in_any_call_before_the_command_starts(warm):
     warm.write("in", "3")
     calls = calls_of(warm)
     assert start_of(calls) > 200
-    break_misses(warm, range(1, start_of(calls) + 1), "RuntimeError")
+    # All but those of a few functions that are called for every character, number or name.
+    seen = {}
+    places = []
+    for place, name in enumerate(calls[: start_of(calls)], 1):
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] <= 5:
+            places.append(place)
+    break_misses(warm, places, "RuntimeError")
 
 
 def test_a_bug_in_any_function_after_the_command_has_started(warm):

@@ -112,9 +112,8 @@ def make_directories(path: str) -> None:
             raise
         make_directories(parent)
         try:
-            os.mkdir(
-                path, 0o700
-            )  # not once more from the start: below a link to nowhere that would never end
+            # Not once more from the start: below a link to nowhere that would never end.
+            os.mkdir(path, 0o700)
         except FileExistsError:
             pass
 

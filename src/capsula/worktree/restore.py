@@ -320,7 +320,6 @@ class _Restore:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
                 raise
             # Something undeclared or excluded lives in it, or another file system is mounted there: it stays.
-            self._close(path)
             return
         self.opened.pop(path, None)
 

@@ -89,9 +89,7 @@ class Scene:
 
     # ------------------------------------------------------------------------------------------------ the command
 
-    def execute(
-        self, recipe: Any, environ: dict[bytes, bytes], inputs_hash: str, store_root: "str | None"
-    ) -> Any:
+    def execute(self, recipe: Any, environ: dict[bytes, bytes], inputs_hash: str, *_: Any) -> Any:
         """What the command does. It depends on its declared inputs and variables, and sometimes on chance."""
         self.runs += 1
         self.meanwhile()

@@ -38,6 +38,7 @@ class Outputs:
     def __init__(self, nodes: dict[str, Node], unmade: tuple[str, ...]) -> None:
         self.nodes = nodes
         self.unmade = unmade
+        self.unkept: list[str] = []
 
 
 class Restored:
