@@ -56,6 +56,27 @@ def test_in_two_checkouts_at_once_one_runs_and_the_other_gets_the_outputs(ws, ga
     assert (ws.marks(), (other / "out").read_text()) == (1, "one")
 
 
+def test_of_many_at_once_on_one_key_one_runs(ws):
+    ws.write("in", "one")
+    many = [ws.start(*COPY, do="cat in > out; echo made") for _ in range(12)]
+    assert [(process.wait(60), process.stdout.read()) for process in many] == [(0, b"made\n")] * 12
+    assert (ws.marks(), ws.read("out")) == (1, "one")
+
+
+def test_of_many_at_once_on_many_keys_each_has_its_own_result(ws):
+    """Two for each key, each key in a checkout of its own, all with one store."""
+    many = []
+    for number in range(12):
+        folder = ws.base / f"checkout{number}"
+        folder.mkdir()
+        (folder / "in").write_text(str(number % 6))
+        many.append((folder, ws.start("-c", "id", *COPY, do="cat in > out", cwd=folder)))
+    for number, (folder, process) in enumerate(many):
+        assert process.wait(60) == 0
+        assert (folder / "out").read_text() == str(number % 6)
+    assert ws.marks() == 6
+
+
 def test_different_keys_do_not_wait_for_each_other(ws, gates):
     leader = ws.start(*COPY, do=SLOW)
     gates.started()
@@ -78,11 +99,15 @@ def test_when_the_leader_fails_the_follower_runs(ws, gates):
 
 
 def test_when_the_leader_is_killed_the_follower_runs(ws, gates):
-    leader = ws.start(*COPY, do=SLOW, start_new_session=True)
+    alive, held = os.pipe()
+    leader = ws.start(*COPY, do=SLOW, start_new_session=True, pass_fds=[held])
+    os.close(held)
     gates.started()
     follower = ws.start(*COPY, do=SLOW)
     until_waiting(follower)
     os.killpg(leader.pid, signal.SIGKILL)
+    assert os.read(alive, 1) == b"", "its command is gone too, and won't take what the other one is told"
+    os.close(alive)
     gates.started()
     gates.go()
     assert follower.wait(60) == 0

@@ -127,7 +127,7 @@ def place(recipe: Recipe, patterns: "Iterable[str]") -> tuple[Area, Area]:
             inside.append(sign + (seen if seen.rstrip("/") else "."))
         if not below or negated:
             # An include outside may reach down into the base (`../**`), so an exclude holds there too.
-            outside.append(sign + absolute[1:])
+            outside.append(sign + (absolute[1:] or "." if negated else absolute[1:]))
         if not negated:
             written[0 if below else 1].append(pattern)
             if not below:

@@ -17,7 +17,8 @@ _CHECK = 0x6B657074
 
 class Memory:
     """`inputs` and `outputs`: folders by area (inside, outside); `followed`: hash behind a link by its look;
-    `made`: the look of each output that a run of this capsule made or restored, by full path.
+    `made`: the look of each output that a run of this capsule made or restored, by full path; and its content, if the
+    look was too fresh to prove anything.
     """
 
     __slots__ = ("_before", "followed", "inputs", "made", "outputs", "path")
@@ -29,7 +30,7 @@ class Memory:
         self.inputs: tuple[dict[str, Kept], dict[str, Kept]] = ({}, {})
         self.outputs: tuple[dict[str, Kept], dict[str, Kept]] = ({}, {})
         self.followed: dict[str, tuple[Look, str]] = {}
-        self.made: dict[str, Look] = {}
+        self.made: dict[str, tuple[int | str, ...]] = {}
         try:
             with open(path, "rb", buffering=0) as file:
                 content = file.read()

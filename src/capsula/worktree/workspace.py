@@ -220,7 +220,7 @@ class Workspace:
         from capsula.worktree.restore import plan
 
         found = self.outputs()
-        own = {path for path, seen in found.looks.items() if self.memory.made.get(path) == seen}
+        own = {path for path in found.looks if self._is_own(path, found)}
         steps = plan(nodes, found.nodes, own, set())
         if steps.remove or steps.rmdirs:
             steps = plan(nodes, found.nodes, own, self.input_paths())
@@ -229,22 +229,26 @@ class Workspace:
     def remember_made(self, since_ns: int) -> None:
         """What changed since, or stands as we left it, is ours; the rest (the user's notes in `dist`) is not."""
         if self.seen is not None:
-            made, since = self.memory.made, since_ns - TICK_NS
+            since, found = since_ns - TICK_NS, self.seen
             self.memory.made = {
-                path: seen
-                for path, seen in self.seen.looks.items()
-                if seen[2] >= since or made.get(path) == seen
+                path: _mark(seen, found.nodes[path], found.taken_ns)
+                for path, seen in found.looks.items()
+                if seen[2] >= since or self._is_own(path, found)
             }
 
+    def _is_own(self, path: str, found: Outputs) -> bool:
+        mark = self.memory.made.get(path)
+        return mark is not None and mark in (found.looks[path], _mark(found.looks[path], found.nodes[path]))
+
     def remember_restored(self, nodes: "dict[str, Node]") -> None:
-        made: dict[str, tuple[int, ...]] = {}
+        made: dict[str, tuple[int | str, ...]] = {}
         for path, node in nodes.items():
             if node.kind != DIRECTORY:
                 try:
                     s = posix.lstat(path)
                 except OSError:  # somebody took it away already
                     continue
-                made[path] = (s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode)
+                made[path] = _mark((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode), node)
         self.memory.made = made
 
     def full(self, path: str) -> str:
@@ -335,6 +339,14 @@ def _look_at_stdin() -> tuple[int, ...]:
     except OSError:
         return ()
     return (s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) if S_ISREG(s.st_mode) else ()
+
+
+def _mark(seen: "tuple[int, ...]", node: Node, now_ns: int = 0) -> "tuple[int | str, ...]":
+    """What tells an output that we made from one that the user has edited since: its look, and, while the look is too
+    fresh to prove anything, its content as well."""
+    if not is_fresh(seen, now_ns):
+        return seen
+    return (*seen, node.digest.hash if node.digest is not None else node.target)
 
 
 def _full_paths(inputs: Inputs) -> set[str]:

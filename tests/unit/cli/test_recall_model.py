@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from capsula import engine
+from capsula.worktree import listing
 
 Scene = Any
 NewScene = Callable[[], AbstractContextManager[Scene]]
@@ -98,7 +99,7 @@ def check(scene: Scene, line: int, counts: dict[str, int]) -> None:
     else:
         counts["hit"] += 1
         assert scene.outputs(argv, truth.wanted) == truth.wanted
-        if scene.shot() == before and scene.offset >= 0:
+        if scene.shot() == before and scene.offset >= 0 and not listing.TICK_NS:
             # Nothing had to be done; so the next time is recalled.
             scene.wait()
             assert scene.recall(argv)[0] == truth.exit_code
@@ -206,6 +207,21 @@ def clock(scene: Scene, hours: int) -> None:
     scene.offset = hours * 3600 * 10**9
 
 
+def tick(scene: Scene, seconds: int) -> None:
+    """With a tick of hours, every look is too fresh: nothing is recalled, and of what is remembered nothing counts."""
+    listing.TICK_NS = listing.COARSE_TICK_NS = seconds * 10**9
+
+
+def blink(scene: Scene, name: str, line: int) -> None:
+    """A file that was there for one run only, too fresh for its look to prove anything."""
+    before = listing.TICK_NS // 10**9
+    edit(scene, name, "write")
+    tick(scene, 10_000)
+    scene.full([*LINES[line].split(), "--", "cmd"])
+    tick(scene, before)
+    edit(scene, name, "remove")
+
+
 CHANGES: dict[str, Callable[..., None]] = {
     "edit": edit,
     "link": link,
@@ -215,6 +231,8 @@ CHANGES: dict[str, Callable[..., None]] = {
     "cache": cache,
     "command": command,
     "clock": clock,
+    "tick": tick,
+    "blink": blink,
 }
 HOW = st.sampled_from(
     ["edit", "keeping", "write", "remove", "chmod", "touch", "rename", "back", "to-dir", "to-link", "refill"]
@@ -235,6 +253,8 @@ STEPS = st.one_of(
         st.just("command"), st.sampled_from(["chance", "fail", "calm"]), st.integers(0, len(LINES) - 1)
     ),
     st.tuples(st.just("clock"), st.sampled_from([-1, 0, 1])),
+    st.tuples(st.just("tick"), st.sampled_from([0, 10_000])),
+    st.tuples(st.just("blink"), st.sampled_from(FILES), st.integers(0, len(LINES) - 1)),
 )
 # Two changes at a time at most; then two command lines are tried.
 SEQUENCES = st.lists(
@@ -264,7 +284,17 @@ def play(new_scene: NewScene, sequence: list[tuple[list[tuple[Any, ...]], int]],
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-@given(SEQUENCES, st.integers(0, len(LINES) - 1))
+@given(sequence=SEQUENCES, line=st.integers(0, len(LINES) - 1))
+@example(sequence=[([("mark", ".git", "dangling")], 0)], line=3)
+@example(sequence=[([("command", "chance", 0)], 0)], line=0)
+@example(sequence=[([("blink", "src/a.c", 0)], 0), ([("blink", "src/sub/c.c", 1)], 1)], line=0)
+@example(
+    sequence=[
+        ([("mark", "vault/.capsula-vault", how), ("edit", "vault/v.txt", "write")], 1)
+        for how in ("file", "remove")
+    ],
+    line=1,
+)
 def test_recall_answers_what_the_full_path_would(
     new_scene: NewScene, sequence: list[tuple[list[tuple[Any, ...]], int]], line: int
 ) -> None:

@@ -264,6 +264,12 @@ def test_output_prefixes_are_the_literal_beginnings(
     assert output_prefixes(recipe(outputs=outputs)) == prefixes
 
 
+def test_the_root_of_the_file_system_can_be_the_base() -> None:
+    areas = place(recipe(root="/", cwd="/"), ("etc/**", "/x", "!tmp", "!//var"))
+    assert [found(areas, path) for path in ("/etc/a", "/x", "/tmp/a", "/y")] == [["etc/a"], ["x"], [], []]
+    assert found(place(recipe(root="/", cwd="/"), ("**", "!/")), "/a") == []
+
+
 @pytest.mark.parametrize("pattern", ["/", "../../../.."])
 def test_the_whole_file_system_is_refused(pattern: str) -> None:
     with pytest.raises(UsageError):

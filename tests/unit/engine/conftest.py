@@ -35,10 +35,10 @@ class Inputs:
 
 
 class Outputs:
-    def __init__(self, nodes: dict[str, Node], unmade: tuple[str, ...]) -> None:
+    def __init__(self, nodes: dict[str, Node], unmade: tuple[str, ...], unkept: list[str]) -> None:
         self.nodes = nodes
         self.unmade = unmade
-        self.unkept: list[str] = []
+        self.unkept = unkept
 
 
 class Restored:
@@ -55,6 +55,7 @@ class Tree:
         self.files = {"a.c": b"int a;"}
         self.unmatched: tuple[str, ...] = ()
         self.unmade: tuple[str, ...] = ()
+        self.unkept: list[str] = []
         self.changed = ""
         self.remembered = 0
 
@@ -69,7 +70,7 @@ class Tree:
         for path in sorted(self.folder.iterdir()):
             content = path.read_bytes()
             nodes[str(path)] = Node(FILE, mode=path.stat().st_mode, digest=digest_of(content))
-        return Outputs(nodes, self.unmade)
+        return Outputs(nodes, self.unmade, self.unkept)
 
     def settle(
         self, wanted: dict[str, Node], store: Any, bury: Callable[[str], Callable[[], None]]

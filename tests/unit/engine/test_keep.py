@@ -147,6 +147,7 @@ def test_what_looks_like_a_secret_is_not_stored_in_clear(
         ({"left_open": True}, {}, "a background process still holds"),
         ({"cut": True}, {}, "could not be captured whole"),
         ({}, {"unmade": ("dist", "odd\n")}, "the declared output 'dist', 'odd\\n' was not made"),
+        ({}, {"unkept": ["dist/socket is no file"]}, "dist/socket is no file"),
         ({}, {"changed": "a.c changed"}, "an input moved while the command ran: a.c changed"),
         ({"stdout": None}, {}, "stdout could not be captured"),
         ({"stderr": None}, {}, "stderr could not be captured"),
