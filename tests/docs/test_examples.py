@@ -20,10 +20,10 @@ from capsula.config.options import BY_WORD, OPTIONS, canonical
 from capsula.core.action import key
 from capsula.core.context import Context
 from capsula.core.digest import Digest, digest_of
-from capsula.core.reapi import FileNode
+from capsula.core.reapi import Action, FileNode
 from capsula.core.recipe import Recipe
 from capsula.core.tree import build, leaves
-from capsula.core.wire import encode
+from capsula.core.wire import decode, encode
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -201,8 +201,10 @@ def test_the_worked_example_of_the_format_is_what_capsula_computes() -> None:
         environment=(("LANG", "C"), ("NOT_SET", None)),
     )
     keyed = key(recipe, context)
+    command = decode(Action, keyed.blobs[keyed.digest.hash]).command_digest
+    assert command is not None
     assert printed.split() == [
-        *("command", keyed.command, "inputs", root.hash, "action", keyed.digest.hash),
+        *("command", command.hash, "inputs", root.hash, "action", keyed.digest.hash),
         *("inputs_hash", keyed.inputs_hash),
     ]
 

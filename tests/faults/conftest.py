@@ -284,12 +284,12 @@ class Disk:
     """A small file system of its own, at `path`. What runs with `prefix` sees it there; this process sees it at `seen`,
     which is another path when it could only be mounted in a namespace of its own."""
 
-    def __init__(self, path: Path, options: str, kind: str = "tmpfs") -> None:
+    def __init__(self, path: Path, options: str, kind: str = "tmpfs", source: str = "none") -> None:
         self.path = self.seen = path
         self.prefix: tuple[str, ...] = ()
         self.holder: subprocess.Popen[bytes] | None = None
         path.mkdir()
-        mount = ["mount", "-t", kind, "-o", options, "none", str(path)]
+        mount = ["mount", "-t", kind, "-o", options, source, str(path)]
         if os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0:
             return
         # An ordinary user (or root in a container) may mount in a user namespace; it lives as long as its `cat`.
@@ -338,8 +338,8 @@ def mount(tmp_path: Path) -> Iterator[Any]:
     """`mount("size=1m")` is a Disk."""
     disks: list[Disk] = []
 
-    def make(options: str, kind: str = "tmpfs") -> Disk:
-        disks.append(Disk(tmp_path / f"disk{len(disks)}", options, kind))
+    def make(options: str, kind: str = "tmpfs", source: str = "none") -> Disk:
+        disks.append(Disk(tmp_path / f"disk{len(disks)}", options, kind, source))
         return disks[-1]
 
     yield make

@@ -73,7 +73,7 @@ def claim(root: str) -> None:
 def is_ours(names: "Collection[str]") -> bool:
     """Whether a directory with these names in it is a store: by its tag, or by all that is there having our names."""
     ours = {BLOBS, ENTRIES, TMP, HELD, QUARANTINE, TRASH, LOCKS, RECALL, STATE, IDS, JOURNAL, SIZE}
-    return TAG in names or (set(names) <= ours and not ours.isdisjoint(names))
+    return TAG in names or (set(names) <= ours and not {BLOBS, ENTRIES, JOURNAL, SIZE}.isdisjoint(names))
 
 
 def blob_path(root: str, name: str) -> str:
