@@ -84,7 +84,6 @@ def test_any_order_of_edits_and_runs(slow_clock):
     ws.write("in", "content 0")
     content = "content 0"
     run_right(ws, content)
-    edits = set()
     for number in range(150):
         step = chance.choice(
             ["edit", "edit", "replace", "edit out", "remove out", "touch", "run", "run", "forget"]
@@ -96,12 +95,11 @@ def test_any_order_of_edits_and_runs(slow_clock):
             content = f"content {chance.randrange(4)}"
             ws.write("new", content).rename(ws.path("in"))
         elif step == "edit out" and ws.path("out").exists():
-            edits.add(f"EDIT {number:04}")
-            edit_in_place(ws, "out", f"EDIT {number:04}")
-            run_right(ws, content)
-            buried = {(folder / "item").read_text() for folder in ws.store.glob("trash/*")}
+            edited = f"EDIT {number:04}"
+            edit_in_place(ws, "out", edited)
             # The command overwrites what it makes anew, as it always has; a hit never does.
-            edits &= buried
+            if run_right(ws, content).ran == 0:
+                assert edited in [(folder / "item").read_text() for folder in ws.store.glob("trash/*")]
         elif step == "remove out":
             ws.path("out").unlink(missing_ok=True)
         elif step == "touch":
@@ -161,7 +159,6 @@ def test_a_store_from_the_future_is_swept_and_used(ws):
     for number in range(6):
         ws.write("in", f"content {number}")
         assert run_right(ws, f"content {number}").ran == 0
-    assert ws.tool("cache", "gc", "--yes", "--store_size", "0").code in (0, 2)
 
 
 def test_a_cached_failure_expires_by_a_clock_that_jumps(ws):

@@ -43,7 +43,8 @@ def _lines(session: "Session", report: engine.Report) -> "Iterator[str]":
         yield from _hit(session, report, wordy)
     elif settings.dry_run:
         yield f"would miss: {report.why}"
-        yield from _differences(report)
+        if len(report.differences) > 3:
+            yield from _differences(report)
     elif report.outcome == engine.PLACEBO:
         yield from _placebo(report)
     elif wordy:

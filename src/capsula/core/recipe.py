@@ -121,7 +121,7 @@ def place(recipe: Recipe, patterns: "Iterable[str]") -> tuple[Area, Area]:
             )
         absolute = _absolute(recipe, text)
         sign = "!" if negated else ""
-        below = is_below(absolute.rstrip("/"), base)
+        below = is_below(absolute.rstrip("/") or "/", base)
         if below:
             seen = relative(absolute, base)
             inside.append(sign + (seen if seen.rstrip("/") else "."))
