@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,7 @@ def test_a_store_that_can_only_be_read_still_answers(ordinary, forbidding):
 def test_each_directory_of_the_store_is_closed(ordinary, forbidding, what, mode):
     ws = ordinary
     run_right(ws, ran=1, lines=0)
+    (ws.store / what).mkdir(exist_ok=True)
     forbidding(ws.store / what, mode)
     ws.forget_records()
     for content in ("one", "two", "one"):
@@ -161,7 +163,7 @@ def test_a_current_directory_that_is_gone(ws):
     assert done.stderr.count("capsule: ") == 1
 
 
-@pytest.mark.parametrize("home", [None, "", "relative", "/nowhere/at/all", "/dev/null"])
+@pytest.mark.parametrize("home", [None, "", "relative", "/dev/null", "/proc/nowhere"])
 def test_no_place_for_a_store(ordinary, home):
     ws = ordinary
     ws.write("in", "one")
@@ -173,27 +175,40 @@ def test_no_place_for_a_store(ordinary, home):
         assert done.ran == 1
 
 
-def test_a_user_without_privileges_and_without_anything_of_its_own(ws):
-    """Somebody else's checkout, with a home that belongs to nobody."""
+@pytest.fixture
+def stranger(ws):
+    """Commands run as somebody who owns nothing of the workspace and has no home."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can become somebody else")
-    prefix = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-    for folder in (ws.base, *ws.base.parents):
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011) if folder.is_relative_to("/tmp") else None
-    env = ws.environ | {"HOME": "/nonexistent", "XDG_CACHE_HOME": ""}
-    probe = subprocess.run([*prefix, "capsule", "--version"], env=env, cwd="/", capture_output=True)
-    if probe.returncode:
-        # This Python is root's alone: without its privileges root is a stranger to what it doesn't own.
-        prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    place = Path(tempfile.mkdtemp(prefix="capsula-tests-"))
+    place.chmod(0o755)
+    mark = ws.mark
+    mark.touch(0o666)
+    ws.root = place / "work"
+    ws.root.mkdir()
+    ws.environ |= {"HOME": f"{place}/work/home", "XDG_CACHE_HOME": ""}
+    ws.prefix = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    probe = [*ws.prefix, "sh", "-c", f"capsule --version && touch {mark}"]
+    if subprocess.run(probe, env=ws.environ, cwd="/", capture_output=True).returncode:
+        # This Python, or where temporary files go, is root's alone. So root becomes a stranger to the workspace:
+        # without its privileges it may do there what anybody may.
+        ws.prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
         os.chown(ws.root, 65534, 65534)
-    else:
-        os.chown(ws.mark.parent, 65534, 65534)
+    yield ws
+    shutil.rmtree(place)
+
+
+def test_a_checkout_of_somebody_else_s_and_no_home(stranger):
+    ws = stranger
     ws.write("in", "one")
-    ws.prefix = prefix
-    ws.environ = env
-    ws.mark.touch()
-    ws.mark.chmod(0o666)
-    ws.root.chmod(0o755)
-    done = ws.capsule("-i", "in", "-o", "out", do="cat in; cat in > out; exit 0")
-    assert (done.out, done.ran, len(done.said)) == ("one", 1, 1), done
+    for _ in range(2):
+        done = ws.capsule("--cache_failure", "-i", "in", do="cat in; exit 9")
+        assert (done.out, done.code, done.ran, len(done.said)) == ("one", 9, 1, 1), done
+    store = ws.root / "store"
+    store.mkdir()
+    store.chmod(0o777)
+    for ran in (1, 0):
+        done = ws.capsule("--store", str(store), "--cache_failure", "-i", "in", do="cat in; exit 9")
+        assert (done.out, done.code, done.ran, done.said) == ("one", 9, ran, []), done
+    done = ws.capsule("--store", str(store), "-i", "in", "-o", "out", do="cat in > out")
+    assert (done.ran, done.code != 0) == (1, True), "the command itself may not write there"

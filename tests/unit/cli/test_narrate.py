@@ -108,10 +108,10 @@ def test_a_miss_in_many_words(settings: dict[str, Any]) -> None:
 
 def test_a_dry_run_says_hit_or_miss() -> None:
     dry = {"dry_run": True}
-    assert said(dry, differences=(Difference("tag", "v1", "was added"),)) == [
-        "would miss: a.c was edited",
-        "  tag v1 was added",
-    ]
+    # The reason names the first three.
+    assert said(dry, differences=(Difference("tag", "v1", "was added"),)) == ["would miss: a.c was edited"]
+    four = tuple([Difference("tag", f"v{number}", "was added") for number in range(4)])
+    assert said(dry, differences=four) == ["would miss: a.c was edited", *[f"  {tag}" for tag in four]]
     assert said(dry, **HIT)[0].startswith(f"would hit {KEY.hash[:12]}")
 
 

@@ -282,7 +282,7 @@ def play(new_scene: NewScene, sequence: list[tuple[list[tuple[Any, ...]], int]],
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 @given(sequence=SEQUENCES, line=st.integers(0, len(LINES) - 1))
 @example(sequence=[([("mark", ".git", "dangling")], 0)], line=3)

@@ -296,7 +296,7 @@ def test_how_two_results_differ(
     assert [(d.kind, str(d) if d.kind != "content" else d.name) for d in found] == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=40), st.binary(max_size=40), st.binary(max_size=40))
 def test_the_first_difference(shared: bytes, left: bytes, right: bytes) -> None:
     one, other = shared + left, shared + right

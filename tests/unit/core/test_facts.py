@@ -17,13 +17,13 @@ FIELDS = st.one_of(
 ROWS = st.lists(st.lists(FIELDS, max_size=4).map(tuple), max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(ROWS)
 def test_rows_come_back(rows: list[tuple[str, ...]]) -> None:
     assert unpack(pack(rows)) == tuple(rows)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(ROWS, ROWS)
 def test_different_rows_have_different_bytes(
     left: list[tuple[str, ...]], right: list[tuple[str, ...]]
@@ -84,7 +84,7 @@ def test_a_hostile_length_does_not_keep_us_busy() -> None:
     assert time.monotonic() - began < 5
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(st.binary(max_size=30), st.text("()0123456789:,-ab", max_size=30).map(str.encode)))
 @example(b"1(1:a,)")
 def test_any_bytes_are_rows_or_an_error(content: bytes) -> None:
@@ -95,7 +95,7 @@ def test_any_bytes_are_rows_or_an_error(content: bytes) -> None:
     assert unpack(pack(rows)) == rows
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ROWS, st.data())
 def test_damaged_rows_are_other_rows_or_an_error(rows: list[tuple[str, ...]], data: st.DataObject) -> None:
     content = bytearray(pack(rows) or b"0()")

@@ -27,7 +27,7 @@ RAW = st.one_of(st.binary(max_size=12), st.lists(TRICKY, max_size=8).map(b"".joi
 NAMES = RAW.map(os.fsdecode)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(NAMES)
 def test_every_name_comes_back(name: str) -> None:
     text = to_text(name)
@@ -35,13 +35,13 @@ def test_every_name_comes_back(name: str) -> None:
     assert from_text(text) == name
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(NAMES, NAMES)
 def test_two_names_are_two_texts(left: str, right: str) -> None:
     assert (to_text(left) == to_text(right)) == (left == right)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=10))
 def test_any_text_from_outside_is_some_name(text: str) -> None:
     assert os.fsdecode(os.fsencode(from_text(text))) == from_text(text)
@@ -81,7 +81,7 @@ def test_a_name_for_people_has_nothing_that_a_terminal_obeys(name: str, shown: s
     assert printable(name) == shown
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(NAMES)
 def test_any_name_can_be_shown(name: str) -> None:
     assert printable(name).isprintable()

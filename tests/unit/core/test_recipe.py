@@ -66,7 +66,7 @@ PATHS = st.lists(st.sampled_from(["a", "b", "ab", "c d"]), max_size=4).map(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(PARTS)
 def test_normal_is_what_posix_says(parts: list[str]) -> None:
     path = "/" + "/".join(parts)
@@ -76,7 +76,7 @@ def test_normal_is_what_posix_says(parts: list[str]) -> None:
     assert normal(normal(path)) == normal(path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(PATHS, PATHS)
 def test_relative_is_what_posix_says_and_leads_back(path: str, directory: str) -> None:
     found = relative(path, directory)

@@ -82,7 +82,7 @@ def reader(blobs: dict[str, bytes]) -> Callable[[Digest], bytes]:
     return read
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(node_maps(), st.integers(0, 255))
 def test_what_goes_in_comes_out(nodes: dict[str, Node], code: int) -> None:
     result, blobs = to_result(nodes, code)
@@ -92,7 +92,7 @@ def test_what_goes_in_comes_out(nodes: dict[str, Node], code: int) -> None:
     assert from_result(result, reader(blobs)) == nodes
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(node_maps(), st.randoms(use_true_random=False))
 def test_equal_outputs_have_equal_bytes(nodes: dict[str, Node], chance: object) -> None:
     mixed = list(nodes.items())

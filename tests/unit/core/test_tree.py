@@ -79,14 +79,14 @@ def naive(tree: Tree, blobs: dict[str, bytes]) -> Digest:
     return digest
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(ROOTS)
 def test_it_is_the_tree_of_the_api(tree: Tree) -> None:
     blobs: dict[str, bytes] = {}
     assert build(folders_of(tree)) == (naive(tree, blobs), blobs)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ROOTS, st.randoms(use_true_random=False))
 def test_the_order_of_looking_does_not_matter(tree: Tree, chance: random.Random) -> None:
     def mixed(tree: Tree) -> Tree:
@@ -99,13 +99,13 @@ def test_the_order_of_looking_does_not_matter(tree: Tree, chance: random.Random)
     assert build(dict(folders)) == build(folders_of(tree))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ROOTS, ROOTS)
 def test_different_trees_have_different_digests(left: Tree, right: Tree) -> None:
     assert (build(folders_of(left))[0] == build(folders_of(right))[0]) == (left == right)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(ROOTS)
 def test_every_directory_can_be_walked_from_the_root(tree: Tree) -> None:
     root, blobs = build(folders_of(tree))

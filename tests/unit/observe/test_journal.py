@@ -14,7 +14,7 @@ from capsula.observe.journal import append, append_line, line_of, quoted, read
 TEXTS = st.one_of(st.text(max_size=10), st.binary(max_size=6).map(os.fsdecode))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(TEXTS)
 def test_any_text_is_quoted_as_json_does(text: str) -> None:
     assert json.loads(quoted(text)) == json.loads(json.dumps(text))
