@@ -36,6 +36,9 @@ TAG = "CACHEDIR.TAG"
 _TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# This is the local store of capsula; see `capsula cache`.\n"
 
 
+_OURS = {BLOBS, ENTRIES, TMP, HELD, QUARANTINE, TRASH, LOCKS, RECALL, STATE, IDS, JOURNAL, SIZE}
+
+
 def claim(root: str) -> None:
     """Make sure that `root` is a store of ours, or can become one; StoreError when it is somebody's directory.
 
@@ -53,7 +56,8 @@ def claim(root: str) -> None:
         names = []
     except OSError as error:
         raise refusal(error, root, "read") from error
-    if names and not is_ours(names):
+    # A first run that was killed may have left any of our directories, and not yet the tag.
+    if names and not is_ours(names) and not set(names) <= _OURS:
         raise StoreError(
             f"{root} is not a store of capsula, and not empty",
             hint="choose an empty or new directory with --store",
@@ -72,8 +76,7 @@ def claim(root: str) -> None:
 
 def is_ours(names: "Collection[str]") -> bool:
     """Whether a directory with these names in it is a store: by its tag, or by all that is there having our names."""
-    ours = {BLOBS, ENTRIES, TMP, HELD, QUARANTINE, TRASH, LOCKS, RECALL, STATE, IDS, JOURNAL, SIZE}
-    return TAG in names or (set(names) <= ours and not {BLOBS, ENTRIES, JOURNAL, SIZE}.isdisjoint(names))
+    return TAG in names or (set(names) <= _OURS and not {BLOBS, ENTRIES, JOURNAL, SIZE}.isdisjoint(names))
 
 
 def blob_path(root: str, name: str) -> str:

@@ -128,7 +128,7 @@ def test_an_end_by_a_signal_is_128_and_its_number(runner, name):
 
 def test_times_and_memory_are_the_childs(runner, tools):
     ran = runner.run(*tools.python("x = bytearray(250_000_000); n = sum(range(2_000_000))"))
-    assert ran.max_rss_kb > 240_000 > ran.our_rss_kb
+    assert ran.max_rss_kb > 240_000
     assert ran.user_seconds > 0.005
     assert 0 < ran.seconds < 60
     assert 0 < ran.end_ns - ran.start_ns < 60e9

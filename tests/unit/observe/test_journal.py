@@ -72,7 +72,7 @@ def test_a_full_disk_costs_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_place_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for root in (str(tmp_path / "file"), "/proc/nothing", "/nowhere/at/all"):
+    for root in (str(tmp_path / "file"), "/proc/nothing"):
         append(root, {"run": 1})
         assert list(read(root)) == []
 
