@@ -88,7 +88,7 @@ def counted_calls(ws, count):
                 ws.breaking(*options, do=do, clock=100_000)
         if what == "restore":
             shutil.rmtree(ws.path("dist"))
-        done = ws.breaking(*options, do=do, kind="list")
+        done = ws.breaking(*options, do=do, kind="list", clock=100_000)
         assert (done.code, done.ran) == (0, int(what == "miss")), done
         counts.append(done.count)
     return counts

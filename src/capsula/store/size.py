@@ -2,7 +2,7 @@
 
 import os
 
-from capsula.store.layout import GRACE, LOCKS, SIZE, create_temporary, discard, open_making, publish
+from capsula.store.layout import GRACE, LOCKS, SIZE, claim, create_temporary, discard, open_making, publish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def take_lock(root: str, *, wait: bool = False) -> "int | None":
     """
     import fcntl
 
+    if not os.path.lexists(f"{root}/{LOCKS}"):
+        claim(root)  # with nothing but a lock in it, a new store would be taken for somebody's directory
     fd = open_making(f"{root}/{LOCKS}/{SWEEP_LOCK}", os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
