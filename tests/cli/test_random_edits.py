@@ -33,13 +33,14 @@ class Tinkerer:
     def __init__(self, ws, chance):
         self.ws = ws
         self.chance = chance
+        self.last = ws.path("in")
 
     def do_something(self):
         try:
             self.chance.choice((
-                self.edit, self.edit, self.edit, self.remove, self.remove, self.mode, self.keep_time, self.touch,
-                self.variable, self.outer, self.link, self.hidden, self.lose_outputs, self.spoil, self.leave_over,
-                self.lose_memory,
+                self.edit, self.edit, self.edit, self.edit, self.remove, self.remove_last, self.remove_last,
+                self.remove_last, self.mode, self.keep_time, self.touch, self.variable, self.outer, self.link,
+                self.hidden, self.lose_outputs, self.spoil, self.leave_over, self.lose_memory,
             ))()  # fmt: skip
         except (FileNotFoundError, NotADirectoryError):  # there is nothing to do it to
             pass
@@ -48,9 +49,13 @@ class Tinkerer:
         return self.ws.path(self.chance.choice(NAMES))
 
     def edit(self):
-        path = self.file()
-        path.unlink(missing_ok=True)
-        path.write_text(self.chance.choice(WORDS))
+        self.last = self.file()
+        self.last.unlink(missing_ok=True)
+        self.last.write_text(self.chance.choice(WORDS))
+
+    def remove_last(self):
+        if self.last.name != "in":
+            self.last.unlink()
 
     def remove(self):
         self.ws.path(self.chance.choice(NAMES[:-1])).unlink()
@@ -116,10 +121,11 @@ def test_a_run_leaves_what_the_command_alone_would_have_left(ws, seed):
         alone.mkdir()
         shutil.copytree(ws.root, alone / "work", symlinks=True)
         shutil.copy(ws.base / "outer", alone / "outer")
+        # Ours first: a change of this very moment is the hardest.
+        done = ws.capsule(*chance.choice(((), ("-v",))), *shape, do=DO)
         expected = subprocess.run(
             ["sh", "-c", DO], cwd=alone / "work", env=ws.environ, capture_output=True, text=True, check=True
         )
-        done = ws.capsule(*chance.choice(((), ("-v",))), *shape, do=DO)
         assert (done.code, done.out) == (0, expected.stdout), f"step {step}"
         assert "warned\n" in done.err
         assert outputs(ws.root) == outputs(alone / "work"), f"step {step}"
