@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -258,16 +259,48 @@ def text(content: bytes | None) -> str:
     return (content or b"").decode(errors="surrogateescape")
 
 
-@pytest.fixture
-def ws(tmp_path: Path) -> Iterator[Workspace]:
+MEMORY = Path("/dev/shm")
+
+
+def opened(base: Path) -> Iterator[Workspace]:
     assert (SCRIPTS / "capsule").exists(), "capsule isn't installed beside this Python: run `make test`"
-    workspace = Workspace(tmp_path)
+    workspace = Workspace(base)
     yield workspace
     workspace.close()
-    for path, names, _ in os.walk(tmp_path):
+    for path, names, _ in os.walk(base):
         for name in names:
             if not os.path.islink(os.path.join(path, name)):
                 os.chmod(os.path.join(path, name), 0o700)
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Iterator[Workspace]:
+    yield from opened(tmp_path)
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    """On a file system in memory, where files come and go in half the time, if there is that room."""
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < 1 << 30:
+        yield from opened(tmp_path)
+        return
+    base = Path(tempfile.mkdtemp(prefix="capsula-tests-", dir=MEMORY))
+    try:
+        yield from opened(base)
+    finally:
+        shutil.rmtree(base)
+
+
+@pytest.fixture
+def elsewhere(ws: Workspace, tmp_path: Path) -> Iterator[Path]:
+    """A directory on another file system than the workspace."""
+    for place in (MEMORY, tmp_path):
+        if os.access(place, os.W_OK) and place.stat().st_dev != ws.base.stat().st_dev:
+            folder = Path(tempfile.mkdtemp(prefix="capsula-tests-", dir=place))
+            yield folder
+            shutil.rmtree(folder)
+            return
+    pytest.skip("there is no second file system")
 
 
 @pytest.fixture
