@@ -16,7 +16,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTEST_ARGS = -n 2
 
 # What the wheel is made of: when one of these is newer than the installed commands, they are installed again.
-SOURCES := $(shell find src scripts -name __pycache__ -prune -o -print) pyproject.toml
+SOURCES := $(shell find src scripts -name __pycache__ -prune -o -print) pyproject.toml dev/hatch_together.py
 
 .venv/bin/python:
 	dev/venv .venv

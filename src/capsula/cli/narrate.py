@@ -128,11 +128,12 @@ def _hashes(report: engine.Report) -> "Iterator[str]":
 
 
 def duration(seconds: float) -> str:
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     if seconds < 3600:
+        seconds = max(seconds, 60)
         return f"{int(seconds // 60)} min {int(seconds % 60)} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
 

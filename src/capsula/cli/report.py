@@ -25,14 +25,18 @@ def write_report(target: str, session: "Session", report: engine.Report, code: i
             file.write(content)
         return
     if os.path.islink(target) or (os.path.exists(target) and not os.path.isfile(target)):
-        # A pipe, a device, a link: written to, never replaced.
-        with open(target, "wb") as file:
+        # A pipe, a device, a link: written to, never replaced. A pipe that nobody reads is an error, not a wait.
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        os.set_blocking(fd, True)
+        with os.fdopen(fd, "wb") as file:
             file.write(content)
         return
     aside = f"{target}.{os.getpid()}"
     try:
         with open(aside, "wb") as file:
             file.write(content)
+        if os.path.exists(target):
+            os.chmod(aside, os.stat(target).st_mode & 0o777)
         os.replace(aside, target)
     except OSError:
         if os.path.lexists(aside):

@@ -63,7 +63,7 @@ def read_file(path: str, shown: str) -> Document:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"can't read {shown}: {reason}") from error
     try:
-        text = content.decode()
+        text = content.removeprefix(b"\xef\xbb\xbf").decode()  # some editors' byte order mark
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{shown}:{line}: not UTF-8, which TOML has to be") from error

@@ -12,6 +12,7 @@ class _Hashing:
     """
 
     fast: "Callable[[bytes], Hash] | None" = None
+    own: "Callable[[bytes], Hash] | None" = None
     little = 32768
 
 
@@ -42,17 +43,20 @@ def _load(content: bytes) -> "Hash":
 
 
 def _small(content: bytes) -> "Hash":
-    if TYPE_CHECKING:
-        from hashlib import sha256 as own
-    else:
-        try:
-            from _sha2 import sha256 as own  # Python 3.12 and later
-        except ImportError:
+    if _Hashing.own is None:
+        # Found once: an import that fails looks through all of `sys.path` each time.
+        if TYPE_CHECKING:
+            from hashlib import sha256 as own
+        else:
             try:
                 from _sha256 import sha256 as own
             except ImportError:
-                from hashlib import sha256 as own
-    return own(content)
+                try:
+                    from _sha2 import sha256 as own  # Python 3.12 and later
+                except ImportError:
+                    from hashlib import sha256 as own
+        _Hashing.own = own
+    return _Hashing.own(content)
 
 
 class Digest:

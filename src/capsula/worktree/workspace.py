@@ -193,9 +193,13 @@ class Workspace:
 
         nodes = {self.full(path): node for path, node in wanted.items()}
         self._check_declared(nodes)
-        found, steps = self._compare(nodes)
+        try:
+            steps = self._compare(nodes)[1]
+        except InputError:
+            # Another hit in this checkout is putting them back: look again when it is done.
+            steps = None
         remove_abandoned(self.stage_places[0])
-        if not steps:
+        if steps is not None and not steps:
             self.remember_made(0)
             return Restored()
         with alone(self.memory.path):
