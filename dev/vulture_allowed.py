@@ -25,3 +25,9 @@ MemoryStore  # for tests, ours and those of plugin authors
 read_size  # the count as others see it, for tests
 BlobStoreContract  # for plugin authors
 ActionCacheContract  # for plugin authors
+
+# Importlib and pickle read these of a module (cli.together).
+_.__spec__
+_.__loader__
+_.__path__
+_.__package__

@@ -59,6 +59,11 @@ class Session:
         self.memory = memory
         self.store_root = store_root
 
+    def bytes_added(self) -> int:
+        """How much the store on this disk has grown by this run: less than the result when it had some of it."""
+        added: int = getattr(self.world.blobs, "written", 0)
+        return added
+
     def remove_spools(self) -> None:
         """The files of long logs have done their service: what is kept of them is in the store."""
         for path in self.spools:

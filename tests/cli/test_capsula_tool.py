@@ -455,6 +455,48 @@ def test_verify_finds_a_bad_entry(desk: Desk) -> None:
     assert not entry.exists()
 
 
+def test_verify_of_a_store_that_cannot_be_written_to_says_what_is_bad_and_leaves_it(desk: Desk) -> None:
+    # Root without its capabilities is held by permissions as anybody is.
+    bound = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    desk.copy()
+    (entry,) = desk.files("ac")
+    spoil(entry)
+    for path in (desk.store, *desk.store.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    done = subprocess.run(
+        [*bound, SCRIPTS / "capsula", "cache", "verify", f"--store={desk.store}"],
+        cwd="/",
+        env=desk.environ,
+        capture_output=True,
+        text=True,
+    )
+    for path in (desk.store, *desk.store.rglob("*")):
+        path.chmod(0o700)
+    assert done.returncode == 1, done
+    assert f"{entry.name}  result: not as it was stored; left there" in done.stdout
+    assert "verify it again as somebody who may" in done.stdout
+    assert entry.exists()
+
+
+def test_a_store_of_limited_size_forgets_what_was_used_longest_ago_by_itself(desk: Desk) -> None:
+    """Not at once: what is younger than an hour stays, so the clock of the files is set back."""
+    for number in range(6):
+        desk.edit(f"{number} " * 20_000)
+        desk.copy("--store_size", "150K")
+        old = time.time() - 10_000 + number
+        for path in (*desk.files("ac"), *desk.files("cas")):
+            if path.stat().st_mtime > time.time() - 5_000:
+                os.utime(path, (old, old))
+    deadline = time.monotonic() + 30
+    while len(desk.files("ac")) > 3 and time.monotonic() < deadline:
+        (desk.store / "size").write_text(f"{10**6} {int(time.time()) - 100}\n")
+        desk.edit(f"again {time.monotonic()}")
+        desk.copy("--store_size", "150K")
+        time.sleep(0.2)
+    assert len(desk.files("ac")) <= 3
+    assert "all as they were stored" in desk.tool("cache", "verify")
+
+
 # ---------------------------------------------------------------------------------------------------- cache clear
 
 

@@ -136,3 +136,27 @@ def test_the_budgets_hold_nothing_that_is_banned():
 def test_nothing_but_our_own_and_the_interpreter_s_modules_is_in_the_budgets():
     foreign = {name for name in RECALLED | RESTORED | WHOLE if name.partition(".")[0] != "capsula"}
     assert foreign <= sys.stdlib_module_names
+
+
+def test_the_modules_of_a_miss_come_from_one_file(ws, tmp_path):
+    """One that dev/hatch_together.py forgets is found, but by a search of its own at every run."""
+    spy = SPY.replace(
+        "in(sys.modules)",
+        "in(n for n in list(sys.modules) if 'Together' not in repr(getattr(sys.modules[n], '__loader__', 0)))",
+    )
+    assert spy != SPY
+    ws.write("in", "one")
+    report = tmp_path / "modules"
+    command = [sys.executable, "-c", spy, str(SCRIPT), str(report), *("-i", "in", "-o", "out")]
+    done = subprocess.run(
+        [*command, "--", "cp", "in", "out"], cwd=ws.root, env=ws.environ, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    # Those that are imported before the file is opened, or by whoever needs no more than them.
+    alone = names(
+        """
+        capsula capsula.cli capsula.cli.capsule capsula.cli.recall capsula.cli.together
+        capsula.worktree capsula.worktree.listing
+        """
+    )
+    assert {name for name in report.read_text().split() if name.startswith("capsula")} == alone

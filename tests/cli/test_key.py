@@ -114,6 +114,16 @@ def test_what_a_tool_command_prints_is_in_the_key(ws):
     )
 
 
+def test_a_tool_command_that_is_no_command_is_said_and_nothing_is_cached(ws):
+    ws.write("in", "one")
+    for _ in range(2):
+        done = ws.capsule(*COPY, "--tool_command", "gc-13 --version", do="cat in > out")
+        assert (done.code, done.ran) == (0, 1)
+        assert done.says("the tool command 'gc-13 --version' can't be run (exit code 127)")
+    # One that fails in its own way is a fact as good as any.
+    assert [ws.capsule(*COPY, "--tool_command", "exit 3", do="cat in > out").ran for _ in range(2)] == [1, 0]
+
+
 def test_a_tool_command_does_not_eat_the_command_s_input(ws):
     ws.write("in", "one")
     done = ws.capsule(*COPY, "--tool_command", "cat", do="cat > out", stdin=b"typed")

@@ -183,6 +183,24 @@ def test_the_report_of_a_failure_and_of_what_was_not_cached(ws):
     assert "nothing" in report["problem"]
 
 
+def test_a_report_file_keeps_its_mode(ws):
+    target = ws.base / "report"
+    target.write_text("")
+    for mode in (0o600, 0o664):
+        target.chmod(mode)
+        ws.capsule("--json", str(target), *COPY, do=DO)
+        assert target.stat().st_mode & 0o777 == mode
+        assert json.loads(target.read_text())["exit_code"] == 0
+
+
+def test_a_report_into_a_pipe_that_nobody_reads_is_not_waited_for(ws):
+    target = ws.base / "fifo"
+    os.mkfifo(target)
+    done = ws.capsule("--json", str(target), *COPY, do=DO)
+    assert (done.code, done.ran) == (0, 1)
+    assert done.says(f"can't write the report to {target}")
+
+
 # ---------------------------------------------------------------------------------------------------- strict
 
 
@@ -310,3 +328,10 @@ def test_hits_are_verified_in_the_share_that_was_asked_for(ws):
     assert (done.ran, done.code) == (1, 9)
     assert done.says("out differs from byte 7 on")
     assert ws.capsule("--verify_hits", "1.0", "--no_placebo", *COPY, do=DO).ran == 1, "a miss is a miss"
+
+
+def test_a_placebo_without_outputs_says_what_was_compared(ws):
+    ws.write("in", "one")
+    ws.capsule("-i", "in", do="date +%N")
+    done = ws.capsule("-p", "-i", "in", do="date +%N")
+    assert done.says("the exit code is that of the cached result; there are no outputs to compare")

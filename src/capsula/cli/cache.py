@@ -71,7 +71,9 @@ def collect(target: Target, *, max_size: int | None) -> int:
         if swept.damaged:
             print(f"Of these results, {swept.damaged} could not be used: something in them was missing.")
         if swept.too_large:
-            print(f"Of these results, {swept.too_large} alone would have filled the store.")
+            print(
+                f"Of these results, {swept.too_large} could not be kept: each alone is larger than the limit."
+            )
     else:
         print("Nothing to remove.")
     print(f"Kept {counted(swept.entries, 'result')} and {counted(swept.blobs, 'blob')}: {size(swept.bytes)}.")
@@ -94,16 +96,20 @@ def verify(target: Target, sheet: Sheet) -> int:
     if found.sound:
         print(f"Checked {checked}: all as they were stored.")
         return 0
+    aside, removed = ("set aside", "removed") if found.healed else ("left there", "left there")
     rows = [
-        *[(name, "blob: other bytes than were stored; set aside") for name in found.bad_blobs],
-        *[(name, "result: not as it was stored; set aside") for name in found.bad_entries],
-        *[(name, "result: something in it is gone; removed") for name in found.incomplete],
+        *[(name, f"blob: other bytes than were stored; {aside}") for name in found.bad_blobs],
+        *[(name, f"result: not as it was stored; {aside}") for name in found.bad_entries],
+        *[(name, f"result: something in it is gone; {removed}") for name in found.incomplete],
     ]
     for name, what in rows:
         shown = name[:12] if sheet.is_terminal else name
         print(f"  {shown}  {what}")
     print(f"\n{len(rows)} bad, and nobody will be given them; {checked} are right.")
-    print("The next run of each capsule concerned makes its result again and stores it.")
+    if found.healed:
+        print("The next run of each capsule concerned makes its result again and stores it.")
+    else:
+        print("The store can't be written to, so nothing was changed: verify it again as somebody who may.")
     return 1
 
 
@@ -313,8 +319,8 @@ def _say_if_busy(target: Target) -> None:
     """What comes next waits for a sweep that is at work; people shall know for what."""
     try:
         lock = take_lock(target.root)
-    except OSError as error:
-        raise refusal(error, target.root, "write") from error
+    except OSError:
+        return  # what comes next says what it can't do
     if lock is None:
         _say_busy()
     else:

@@ -212,7 +212,7 @@ def _note(session: Session, program: str, argv: "list[str]", report: engine.Repo
 
         keep_record(session, program, argv, report, watched)
     if report.stored:
-        maybe_sweep(root, settings.store_size, report.bytes, now=time.time)
+        maybe_sweep(root, settings.store_size, session.bytes_added(), now=time.time)
 
 
 def journal_line(session: Session, report: engine.Report) -> "dict[str, str | int | float | bool]":

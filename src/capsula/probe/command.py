@@ -4,6 +4,7 @@ import posix
 from os import waitstatus_to_exitcode
 
 from capsula.core.digest import sha256
+from capsula.core.names import printable
 from capsula.errors import InputError
 
 TYPE_CHECKING = False
@@ -16,7 +17,8 @@ _DEFAULT_SIGNALS = (13, 25)  # SIGPIPE and SIGXFSZ, which Python ignores and its
 def tool_output(command: str, environ: "Mapping[bytes, bytes]") -> tuple[str, int, str]:
     """Run `command` by /bin/sh with nothing on its input: (command, exit code, hash of stdout and stderr together).
 
-    Raises InputError when there is no shell to run it. A tool that fails is a fact as well, not an error.
+    Raises InputError when there is no shell to run it, or no such program: a misspelled name would print the same for
+    every version of the tool that was meant. A tool that fails is a fact as well, not an error.
     """
     reading, writing = posix.pipe()
     try:
@@ -47,4 +49,9 @@ def tool_output(command: str, environ: "Mapping[bytes, bytes]") -> tuple[str, in
     finally:
         posix.close(reading)
     code = waitstatus_to_exitcode(status)
+    if code in (126, 127):
+        raise InputError(
+            f"the tool command {printable(command)!r} can't be run (exit code {code})",
+            hint="its output would be the same whatever the tool's version is; correct it",
+        )
     return command, code, state.hexdigest()

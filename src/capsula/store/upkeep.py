@@ -1,5 +1,6 @@
 """What people ask of the store as a whole: how much is there, is it sound, make it empty."""
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -53,7 +54,8 @@ class Stats:
 @dataclass(frozen=True, slots=True)
 class Verified:
     """`bad_blobs` and `bad_entries` (hashes and keys) were set aside; `incomplete` entries, which named blobs that are
-    gone, were removed. The next run of each makes and stores it again."""
+    gone, were removed. The next run of each makes and stores it again. Unless `healed`, which is where the store can't
+    be written to: then they were found and left."""
 
     blobs: int
     bytes: int
@@ -61,6 +63,7 @@ class Verified:
     bad_blobs: tuple[str, ...]
     bad_entries: tuple[str, ...]
     incomplete: tuple[str, ...]
+    healed: bool = True
 
     @property
     def sound(self) -> bool:
@@ -95,13 +98,19 @@ def verify(
 ) -> Verified:
     """Read everything and compare it with what it is stored under. `progress` is told the bytes of each blob read.
 
-    Waits for a running sweep to end, then keeps others out. Runs may go on meanwhile.
+    Waits for a running sweep to end, then keeps others out. Runs may go on meanwhile. A store that can't be written to
+    (another user's, or mounted so) is read as it is.
     """
     try:
-        lock = take_lock(root, wait=True)
+        try:
+            lock = take_lock(root, wait=True)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            return _verify(root, now, progress, heal=False)
         try:
             put_back_all(root)
-            return _verify(root, now, progress)
+            return _verify(root, now, progress, heal=True)
         finally:
             if lock is not None:
                 os.close(lock)
@@ -137,7 +146,9 @@ def clear(
         raise refusal(error, root, "write") from error
 
 
-def _verify(root: str, now: Callable[[], float], progress: Callable[[int], object] | None) -> Verified:
+def _verify(
+    root: str, now: Callable[[], float], progress: Callable[[int], object] | None, *, heal: bool
+) -> Verified:
     sizes: dict[str, int] = {}
     bad_blobs: list[str] = []
     for file in scan(root, BLOBS):
@@ -147,7 +158,8 @@ def _verify(root: str, now: Callable[[], float], progress: Callable[[int], objec
         if digest.hash == file.name:
             sizes[file.name] = digest.size_bytes
         else:
-            set_aside(root, file.path, now())
+            if heal:
+                set_aside(root, file.path, now())
             bad_blobs.append(file.name)
         if progress is not None:
             progress(file.size)
@@ -163,9 +175,10 @@ def _verify(root: str, now: Callable[[], float], progress: Callable[[int], objec
         if sound:
             entries.append(file)
         else:
-            set_aside(root, file.path, now())
+            if heal:
+                set_aside(root, file.path, now())
             bad_entries.append(file.name)
-    incomplete = _remove_incomplete(root, entries, sizes)
+    incomplete = _remove_incomplete(root, entries, sizes, heal=heal)
     return Verified(
         blobs=len(sizes),
         bytes=sum(sizes.values()),
@@ -173,6 +186,7 @@ def _verify(root: str, now: Callable[[], float], progress: Callable[[int], objec
         bad_blobs=tuple(sorted(bad_blobs)),
         bad_entries=tuple(sorted(bad_entries)),
         incomplete=tuple(sorted(incomplete)),
+        healed=heal,
     )
 
 
@@ -196,8 +210,11 @@ def _digest(path: str) -> Digest | None:
         os.close(fd)
 
 
-def _remove_incomplete(root: str, entries: Iterable[File], sizes: dict[str, int]) -> list[str]:
-    """Remove the entries that name a blob that isn't there. `sizes` saves looking at the blobs that are known."""
+def _remove_incomplete(
+    root: str, entries: Iterable[File], sizes: dict[str, int], *, heal: bool = True
+) -> list[str]:
+    """Remove (with `heal`) the entries that name a blob that isn't there, and name them. `sizes` saves looking at the
+    blobs that are known."""
 
     def size_of(name: str) -> int | None:
         if name in sizes:
@@ -223,7 +240,8 @@ def _remove_incomplete(root: str, entries: Iterable[File], sizes: dict[str, int]
         try:
             # Only what we looked at: a run that found it incomplete may have healed it by now.
             if os.lstat(entry.path).st_ino == entry.inode:
-                os.unlink(entry.path)
+                if heal:
+                    os.unlink(entry.path)
                 removed.append(entry.name)
         except FileNotFoundError:
             continue

@@ -116,7 +116,7 @@ def test_a_dry_run_says_hit_or_miss() -> None:
 
 
 def test_a_placebo_says_what_it_found() -> None:
-    found = {"outcome": engine.PLACEBO, "verdict": "differs"}
+    found = {"outcome": engine.PLACEBO, "verdict": "differs", "nodes": {"out": Node(FILE)}}
     assert said(**found) == ["deterministic: the outputs are those of the cached result"]
     rows = tuple([f"row {number}" for number in range(23)])
     lines = said(**found, mismatch=rows, log_mismatch=("stdout differs from byte 1 on",))
@@ -166,7 +166,9 @@ def test_a_closed_standard_error_is_no_trouble(monkeypatch: pytest.MonkeyPatch) 
         (0, "0 ms"),
         (0.0123, "12 ms"),
         (1, "1.0 s"),
+        (0.9996, "1.0 s"),
         (59.4, "59.4 s"),
+        (59.96, "1 min 0 s"),
         (60, "1 min 0 s"),
         (3599, "59 min 59 s"),
         (7380, "2 h 3 min"),

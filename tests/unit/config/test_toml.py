@@ -210,3 +210,10 @@ def test_crlf_and_an_empty_file_are_fine(tmp_path: Path) -> None:
     found = toml.read_keys(document(tmp_path, 'verbose = true\r\ninput = """\r\nx"""\r\nstrict = true\r\n'))
     assert [where for _, _, where in found] == ["conf.toml:1", "conf.toml:2", "conf.toml:4"]
     assert toml.read_keys(document(tmp_path, "")) == []
+
+
+def test_the_byte_order_mark_of_some_editors_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "Capsule.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + b'tool_tag = ["a"]\nnot_one = 1\n')
+    document = toml.read_file(str(path), "Capsule.toml")
+    assert (document.at("tool_tag"), document.at("not_one")) == ("Capsule.toml:1", "Capsule.toml:2")
