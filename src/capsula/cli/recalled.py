@@ -37,7 +37,7 @@ def restore_recalled(path: str, record: "Record") -> int | None:
     }
     # All that is listed, declared or not: what isn't was there before the full path made the outputs right, and still
     # is.
-    workspace.spared = {
+    workspace.spared = lambda: {
         join(folder[0], name) for folder in inputs[0] for name, seen in folder[3].items() if seen
     }
     try:

@@ -27,9 +27,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capsula.core.digest import Digest
     from capsula.ports import BlobStore
 
+    Fetch = tuple[Digest, str, int]  # what, where to, permission bits
+
 STAGE = ".capsula-stage-"
+# So many files are fetched by two processes. To make one costs as much as some twenty files.
+MANY = 64
 
 
 class Plan:
@@ -151,6 +156,7 @@ class _Restore:
         self.moves: list[tuple[str, str]] = []
         self.tops: dict[str, str] = {}
         self.missing: dict[str, bool] = {}
+        self.made: set[str] = set()
         self.checked: set[str] = set()
         self.leaving = set(steps.remove)
         # The modes of directories that were made writable, until they are given back.
@@ -159,6 +165,7 @@ class _Restore:
 
     def stage(self) -> None:
         """Fetch and verify everything to the side. Nothing of the user's is touched."""
+        fetches: list[Fetch] = []
         for path in sorted(self.steps.make):
             node = self.steps.make[path]
             self._check_parent(path.rpartition("/")[0])
@@ -170,9 +177,10 @@ class _Restore:
                 posix.symlink(node.target, staged)
             elif node.digest is not None:
                 self._make_directories(staged.rpartition("/")[0])
-                self.store.fetch(node.digest, staged, node.mode)
+                fetches.append((node.digest, staged, node.mode))
                 self.restored.bytes += node.digest.size_bytes
             self.restored.written += node.kind != DIRECTORY
+        fetch_all(self.store, fetches)
 
     def apply(self) -> None:
         steps = self.steps
@@ -275,13 +283,16 @@ class _Restore:
         return path
 
     def _make_directories(self, path: str) -> None:
+        if path in self.made:
+            return
         try:
             posix.mkdir(path)
         except FileExistsError:
-            return
+            pass
         except FileNotFoundError:
             self._make_directories(path.rpartition("/")[0])
             posix.mkdir(path)
+        self.made.add(path)
 
     def _open_directories(self) -> None:
         """Directories that we have to write in and may not are made writable; they get their modes back at the end."""
@@ -345,6 +356,55 @@ class _Restore:
             mode |= before & 0o7000
         posix.chmod(path, mode)
         self.taken_back.append(lambda: posix.chmod(path, before))
+
+
+def fetch_all(store: "BlobStore", fetches: "list[Fetch]") -> None:
+    """Fetch many blobs; raises what the first of them that fails raises.
+
+    Of very many, a process of its own makes one half. Making a file is waiting for the file system, and two that make
+    them in different directories take 0.6 of the time of one (ext4; in the same directory 0.95). Threads would take
+    turns under the interpreter's one lock.
+    """
+    half = len(fetches) // 2 if len(fetches) >= MANY else 0
+    pid = _fork_to_fetch(store, fetches[:half]) if half else 0
+    try:
+        for digest, path, mode in fetches[half:] if pid else fetches:
+            store.fetch(digest, path, mode)
+    finally:
+        # Waited for also when we have failed: nobody may write any more into what is removed then.
+        is_done = _has_done_it(pid) if pid else True
+    if not is_done:
+        # Whatever was the matter (killed, a bad blob, a full disk), it is done here again, or says why not.
+        for digest, path, mode in fetches[:half]:
+            remove_tree(path)
+            store.fetch(digest, path, mode)
+
+
+def _fork_to_fetch(store: "BlobStore", fetches: "list[Fetch]") -> int:
+    """The process that fetches these, 0 if there is none."""
+    parent = posix.getpid()
+    try:
+        pid = posix.fork()
+    except OSError:
+        return 0
+    if pid:
+        return pid
+    try:
+        for digest, path, mode in fetches:
+            if posix.getppid() != parent:
+                break  # nobody waits any more, and somebody may be removing this directory
+            store.fetch(digest, path, mode)
+        else:
+            posix._exit(0)
+    finally:
+        posix._exit(1)
+
+
+def _has_done_it(pid: int) -> bool:
+    try:
+        return posix.waitpid(pid, 0)[1] == 0
+    except ChildProcessError:  # SIGCHLD is ignored: nobody tells how it ended
+        return False
 
 
 _counter = count()

@@ -138,7 +138,7 @@ class Workspace:
         # Directories to prepare outputs in; the store's own is first, so that a kill leaves nothing in the user's.
         self.stage_places: tuple[str, ...] = (recipe.cwd,)
         # What a restore must never remove, where it is known without having looked for the inputs.
-        self.spared: set[str] | None = None
+        self.spared: Callable[[], set[str]] | None = None
 
     def inputs(self) -> Inputs:
         """Raises InputError when a declared input can't be looked at or read."""
@@ -267,9 +267,9 @@ class Workspace:
 
     def input_paths(self) -> set[str]:
         """The full paths of all declared inputs: what a restore must never remove."""
-        if self.spared is not None or self.found is None:
-            return self.spared or set()
-        return _full_paths(self.found)
+        if self.spared is not None:
+            return self.spared()
+        return _full_paths(self.found) if self.found is not None else set()
 
     def _areas(self) -> "tuple[Area, Area]":
         if self._outputs_areas is None:

@@ -613,3 +613,56 @@ def test_a_stage_that_turns_out_to_be_on_another_file_system_is_made_beside_the_
         "out/a/b": ("file", 0o644, b"b"),
     }
     assert not bench.leftovers()
+
+
+class Unlike:
+    """A store that does something else in the second process."""
+
+    def __init__(self, store: MemoryStore, otherwise: Callable[[str], None]) -> None:
+        self.store, self.otherwise, self.pid, self.fetched = store, otherwise, os.getpid(), 0
+
+    def fetch(self, digest: Any, path: str, mode: int) -> None:
+        if os.getpid() != self.pid:
+            self.otherwise(path)
+        self.fetched += 1
+        self.store.fetch(digest, path, mode)
+
+
+def half_written(path: str) -> None:
+    Path(path).write_text("half")
+    os.kill(os.getpid(), 9)
+
+
+def failing(path: str) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("otherwise", [lambda path: None, half_written, failing])
+def test_many_are_fetched_whatever_becomes_of_the_process_for_one_half(
+    tmp_path: Path, otherwise: Callable[[str], None]
+) -> None:
+    memory = MemoryStore()
+    contents = {f"{tmp_path}/{number}": b"%d" % number for number in range(restoring.MANY)}
+    store = Unlike(memory, otherwise)
+    restoring.fetch_all(store, [(memory.put(each), path, 0o640) for path, each in contents.items()])  # type: ignore[arg-type]
+    assert {str(path): path.read_bytes() for path in tmp_path.iterdir()} == contents
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+    done_here = restoring.MANY // 2 if "lambda" in repr(otherwise) else restoring.MANY
+    assert store.fetched == done_here
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("which", [0, restoring.MANY - 1], ids=["in one half", "in the other"])
+def test_of_many_one_that_is_missing_is_said(tmp_path: Path, which: int) -> None:
+    memory = MemoryStore()
+    fetches = [
+        (
+            memory.put(b"%d" % number) if number != which else digest_of(b"never put"),
+            f"{tmp_path}/{number}",
+            0o644,
+        )
+        for number in range(restoring.MANY)
+    ]
+    with pytest.raises(BlobMissing):
+        restoring.fetch_all(memory, fetches)
