@@ -6,7 +6,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from capsula.core.digest import Digest
-    from capsula.core.found import Found
     from capsula.core.node import Node
     from capsula.core.reapi import ActionResult
 else:
@@ -173,13 +172,3 @@ class Flight(Protocol):
         ...
 
     def leave(self) -> None: ...
-
-
-class Probe(Protocol):
-    """Reads one part of the context of a recorded run. `name` is unique among the probes of a run."""
-
-    name: str
-
-    def read(self) -> "Found":
-        """Look now. May raise anything: the run goes on, and the record says of this probe that it failed, and how."""
-        ...
