@@ -334,4 +334,6 @@ def test_a_placebo_without_outputs_says_what_was_compared(ws):
     ws.write("in", "one")
     ws.capsule("-i", "in", do="date +%N")
     done = ws.capsule("-p", "-i", "in", do="date +%N")
-    assert done.says("the exit code is that of the cached result; there are no outputs to compare")
+    assert done.says(
+        "deterministic: the exit code is that of the cached result; there are no outputs to compare"
+    )

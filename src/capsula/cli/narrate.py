@@ -100,7 +100,7 @@ def _placebo(report: engine.Report) -> "Iterator[str]":
         if len(report.mismatch) > 20:
             yield f"  and {len(report.mismatch) - 20} more"
     elif not report.nodes:
-        yield "the exit code is that of the cached result; there are no outputs to compare"
+        yield "deterministic: the exit code is that of the cached result; there are no outputs to compare"
     else:
         yield "deterministic: the outputs are those of the cached result"
     for row in report.log_mismatch:

@@ -240,7 +240,7 @@ def test_a_file_that_became_a_pipe_does_not_hang_us(tmp_path: Path) -> None:
     "trouble", ["none", "no fork", "no pipe", "child dies", "vanished here", "vanished there"]
 )
 def test_thousands_of_small_files_are_hashed_by_two_processes(
-    base: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+    base: Path, trouble: str, monkeypatch: pytest.MonkeyPatch, forked: list[int]
 ) -> None:
     monkeypatch.setattr(digests, "_MANY", 4)
     monkeypatch.setattr(digests, "_processors", lambda: 2)
@@ -264,5 +264,4 @@ def test_thousands_of_small_files_are_hashed_by_two_processes(
             read_contents(found, {}, time.time_ns())
     if "vanished" not in trouble:
         assert read_contents(found, {}, time.time_ns() + LATER).hashes == expected
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)  # nobody is left behind
+    assert len(forked) == (1 if trouble.startswith("no ") else 2)
