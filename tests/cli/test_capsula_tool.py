@@ -482,11 +482,11 @@ def test_a_store_of_limited_size_forgets_what_was_used_longest_ago_by_itself(des
     """Not at once: what is younger than an hour stays, so the clock of the files is set back."""
     for number in range(6):
         desk.edit(f"{number} " * 20_000)
-        desk.copy("--store_size", "150K")
-        old = time.time() - 10_000 + number
-        for path in (*desk.files("ac"), *desk.files("cas")):
-            if path.stat().st_mtime > time.time() - 5_000:
-                os.utime(path, (old, old))
+        desk.copy("--store_size", "1G")
+    old = time.time() - 10_000
+    for path in (*desk.files("ac"), *desk.files("cas")):
+        os.utime(path, (old, old))
+    assert len(desk.files("ac")) == 6
     deadline = time.monotonic() + 30
     while len(desk.files("ac")) > 3 and time.monotonic() < deadline:
         (desk.store / "size").write_text(f"{10**6} {int(time.time()) - 100}\n")
