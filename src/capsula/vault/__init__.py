@@ -1,0 +1,1 @@
+"""Capsules on disk: a directory of directories that people can read with ls and cat."""

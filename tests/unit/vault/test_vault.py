@@ -1,0 +1,162 @@
+"""The vault: a capsule is a directory of plain files that nobody else meets and nothing changes after it is sealed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capsula.errors import CapsulaError
+from capsula.vault import vault as module
+from capsula.vault.vault import Draft, Vault
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    made = Vault(str(tmp_path / "vault"))
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def draft(vault: Vault) -> Draft:
+    return vault.begin("%Y%m%d_%H%M%S", WHEN, "capture")
+
+
+def record(draft: Draft) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(draft.path) / "capsule.json").read_text())
+    return found
+
+
+def test_a_new_vault_is_closed_to_others_and_to_git(vault: Vault) -> None:
+    place = Path(vault.root)
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert (place / ".gitignore").read_text() == "*\n"
+    vault.prepare()
+    assert sorted(os.listdir(place)) == [".capsula-vault", ".gitignore"]
+
+
+@pytest.mark.parametrize("there", ["a file", "other things"])
+def test_what_is_somebody_else_s_is_not_made_a_vault(tmp_path: Path, there: str) -> None:
+    place = tmp_path / "vault"
+    if there == "a file":
+        place.write_text("x")
+    else:
+        place.mkdir()
+        (place / "notes").write_text("x")
+    with pytest.raises(CapsulaError):
+        Vault(str(place)).prepare()
+    assert (place if place.is_file() else place / "notes").read_text() == "x"
+
+
+def test_a_capsule_says_from_its_first_moment_what_it_is(draft: Draft) -> None:
+    said = record(draft)
+    assert (said["status"], said["kind"], said["pid"]) == ("running", "capture", os.getpid())
+    assert os.path.basename(draft.path) == f"20260102_030405-{draft.id[-6:]}"
+
+
+def test_many_at_once_never_meet(vault: Vault) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        drafts = list(pool.map(lambda _: vault.begin("same", WHEN, "capture"), range(100)))
+    assert len({draft.path for draft in drafts}) == len({draft.id for draft in drafts}) == 100
+
+
+def test_an_id_that_is_taken_is_drawn_again(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [b"\0\0\0", b"\0\0\0", b"\0\0\1"]
+    monkeypatch.setattr(module.os, "urandom", lambda count: drawn.pop(0))
+    one, two = vault.begin("x", WHEN, "capture"), vault.begin("x", WHEN, "capture")
+    assert (os.path.basename(one.path), os.path.basename(two.path)) == ("x-000000", "x-000001")
+
+
+@pytest.mark.parametrize("template", ["%D", "../../out", "\0", "a" * 300, ".hidden", ""])
+def test_no_template_leads_out_of_the_vault(vault: Vault, template: str) -> None:
+    draft = vault.begin(template, WHEN, "capture")
+    assert os.path.dirname(draft.path) == vault.root
+
+
+@pytest.mark.parametrize("name", ["", "../x", "/etc/x", "a/../../x", ".", "a//b", "nul\0"])
+def test_no_name_leads_out_of_the_capsule(draft: Draft, name: str, tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("x")
+    calls: list[Callable[[], None]] = [
+        lambda: draft.write(name, b"x"),
+        lambda: draft.take(str(tmp_path / "source"), name, move=True),
+    ]
+    for call in calls:
+        with pytest.raises(CapsulaError):
+            call()
+    assert (tmp_path / "source").exists()
+
+
+def test_names_that_are_taken_get_a_number(draft: Draft) -> None:
+    names = [
+        draft.free_name(name)
+        for name in ("a.tar.gz", "a.tar.gz", "context.json", ".env", ".env", "plain", "plain")
+    ]
+    assert names == ["a.tar.gz", "a-2.tar.gz", "context-2.json", ".env", ".env-2", "plain", "plain-2"]
+
+
+@pytest.mark.parametrize("move", [False, True])
+@pytest.mark.parametrize("across", [False, True], ids=["renamed", "copied"])
+def test_files_links_and_directories_are_taken_in(
+    draft: Draft, tmp_path: Path, move: bool, across: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    (source / "in").mkdir(parents=True)
+    (source / "in" / "file").write_bytes(b"x" * 3_000_000)
+    (source / "link").symlink_to("in/file")
+    if across:
+
+        def refused(*args: object) -> None:
+            raise OSError(18, "Invalid cross-device link")
+
+        monkeypatch.setattr(module.os, "rename", refused)
+    draft.take(str(source), "kept", move=move)
+    kept = Path(draft.path) / "kept"
+    assert (kept / "in" / "file").read_bytes() == b"x" * 3_000_000
+    assert os.readlink(kept / "link") == "in/file"
+    assert source.exists() is not move
+
+
+def test_a_copy_that_fails_leaves_the_user_s_file_and_nothing_half(
+    draft: Draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_text("x")
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "rename", full)
+    monkeypatch.setattr(module.shutil, "copyfileobj", full)
+    monkeypatch.setattr(module, "_clone", lambda source, target: False)
+    with pytest.raises(OSError, match="No space"):
+        draft.take(str(tmp_path / "source"), "kept", move=True)
+    assert (tmp_path / "source").read_text() == "x"
+    assert not (Path(draft.path) / "kept").exists()
+
+
+def test_sealing_names_every_file_with_its_digest_and_closes_them(draft: Draft) -> None:
+    draft.write("sub/a", b"one")
+    draft.write_json("context.json", {"odd": "\ud800", "thing": object})
+    os.symlink("sub/a", f"{draft.path}/link")
+    draft.seal("finished", {"exit_code": 0})
+    said = record(draft)
+    assert (said["status"], said["exit_code"]) == ("finished", 0)
+    files = {row["name"]: row for row in said["files"]}
+    assert set(files) == {"sub/a", "context.json", "link"}
+    assert files["sub/a"]["sha256"] == hashlib.sha256(b"one").hexdigest()
+    assert files["link"]["link"] == "sub/a"
+    for name in ("sub/a", "context.json", "capsule.json"):
+        assert (Path(draft.path) / name).stat().st_mode & 0o222 == 0
+
+
+def test_nothing_is_written_over(draft: Draft) -> None:
+    draft.write("a", b"one")
+    with pytest.raises(FileExistsError):
+        draft.write("a", b"two")
