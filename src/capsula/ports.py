@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from capsula.core.digest import Digest
+    from capsula.core.found import Found
     from capsula.core.node import Node
     from capsula.core.reapi import ActionResult
 else:
@@ -172,3 +173,47 @@ class Flight(Protocol):
         ...
 
     def leave(self) -> None: ...
+
+
+class Probe(Protocol):
+    """Reads one part of the context of a recorded run. `name` is unique among the probes of a run."""
+
+    name: str
+
+    def read(self) -> "Found":
+        """Look now. May raise anything: the run goes on, and the record says of this probe that it failed, and how."""
+        ...
+
+
+class FileRule(Protocol):
+    """What is to be done with a file that the user named: hash it, copy it into the capsule, or move it there."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def hash(self) -> "str | None": ...
+    @property
+    def copy(self) -> bool: ...
+    @property
+    def move(self) -> bool: ...
+
+
+class Draft(Protocol):
+    """A capsule that is being written. Names are relative paths below it; OSError or CapsulaError when that can't be
+    done. Nothing in it changes any more after `seal`."""
+
+    path: str
+
+    def write(self, name: str, content: bytes) -> None: ...
+
+    def write_json(self, name: str, value: object) -> None: ...
+
+    def take(self, source: str, name: str, *, move: bool) -> None:
+        """Copy or move a file of the user's into it."""
+        ...
+
+    def free_name(self, wanted: str) -> str:
+        """`wanted`, or something near it that isn't taken."""
+        ...
+
+    def seal(self, status: str, summary: "dict[str, object]") -> None: ...

@@ -1,5 +1,9 @@
 """Secrets: which names probably hold one, which words look like one, and texts with them left out."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _WORDS = ("TOKEN", "SECRET", "PASSW", "APIKEY", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY", "CREDENTIAL")
 _WHOLE_WORDS = ("AUTH", "AUTHORIZATION", "PAT", "PWD", "PASS")
 # How the tokens of well-known services begin.
@@ -66,3 +70,45 @@ def _bare(word: str) -> str:
 def is_shown_as_it_is(text: str) -> bool:
     """Whether nothing in the text looks like a secret."""
     return mask(text) == text
+
+
+# What a line has to hold for `mask` to find anything in it.
+_TRACES = (
+    "token",
+    "secret",
+    "passw",
+    "key",
+    "credential",
+    "auth",
+    "pwd",
+    "pat",
+    "pass",
+    "://",
+    "bearer",
+    "basic",
+)
+
+
+def mask_log(text: str, values: "frozenset[str]") -> "tuple[str, int]":
+    """A copy of a log without what looks like a credential, and how many of its lines had one. `values` are those of
+    variables with telling names: wherever one of them stands, it is left out.
+    """
+    lines, found = text.split("\n"), 0
+    for at, line in enumerate(lines):
+        shown = line
+        for value in values:
+            if value in shown:
+                shown = shown.replace(value, "***")
+        lower = shown.lower()
+        if any([trace in lower for trace in _TRACES]) or any([shape in shown for shape in _SHAPES]):
+            shown = mask(shown)
+        if shown != line:
+            lines[at] = shown
+            found += 1
+    return "\n".join(lines), found
+
+
+def telling_values(environ: "Mapping[str, str]") -> "frozenset[str]":
+    """The values that must not get into a record: those of variables whose names say that they are secret. Very short
+    ones (`AUTH=no`) would black out half of a log."""
+    return frozenset([value for name, value in environ.items() if is_secret(name) and len(value) >= 6])

@@ -1,0 +1,42 @@
+"""The files that the user named: hashed, and nothing else is done to them here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from capsula.core.found import Found
+from capsula.core.names import printable
+
+if TYPE_CHECKING:
+    from capsula.core.found import Value
+
+
+class FilesProbe:
+    """`rules` are (path as written, name of a hashlib algorithm or None); a file that can't be read is told of with the
+    reason."""
+
+    name = "files"
+
+    def __init__(self, rules: tuple[tuple[str, str | None], ...], root: str) -> None:
+        self._rules = rules
+        self._root = root
+
+    def read(self) -> Found:
+        section: dict[str, Value] = {}
+        left_out = []
+        for path, algorithm in self._rules:
+            row: dict[str, Value] = {"hash_algorithm": algorithm, "file_hash": None}
+            full = os.path.join(self._root, path)
+            try:
+                if algorithm is not None:
+                    with open(full, "rb") as file:
+                        row["file_hash"] = hashlib.file_digest(file, algorithm).hexdigest()
+                else:
+                    os.lstat(full)
+            except OSError as error:
+                row["error"] = error.strerror or str(error)
+                left_out.append(f"{printable(path)}: {row['error']}")
+            section[path] = row
+        return Found({"files": section}, keys=("files",), left_out=tuple(left_out))
