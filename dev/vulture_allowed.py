@@ -31,3 +31,5 @@ _.__spec__
 _.__loader__
 _.__path__
 _.__package__
+
+__getattr__  # `capsula.monitor` is looked up by it

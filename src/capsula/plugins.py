@@ -27,10 +27,12 @@ from capsula.worktree.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from capsula.config.project import Project
     from capsula.config.settings import Settings
-    from capsula.ports import ActionCache, BlobStore, Inputs, Outcome
+    from capsula.ports import ActionCache, BlobStore, Inputs, Outcome, Probe
+    from capsula.vault.vault import Vault
 
 
 class Session:
@@ -288,3 +290,51 @@ class _Past:
 def _passes_over_a_file(settings: "Settings", cwd: str) -> bool:
     """Whether a file of capsules is here that nobody asked for: an id alone, without inputs, is then a mistake."""
     return settings.file is None and any([os.path.lexists(os.path.join(cwd, name)) for name in LOCAL_FILES])
+
+
+# ------------------------------------------------------------------------------------------------ recorded runs
+
+
+def open_vault(root: str) -> "Vault":
+    """Raises CapsulaError or OSError when the directory can't be a vault."""
+    from capsula.vault.vault import Vault
+
+    vault = Vault(root)
+    vault.prepare()
+    return vault
+
+
+def recording_probes(project: "Project", environ: "Mapping[str, str]") -> "list[Probe]":
+    """Who looks at the context, in the order in which it is written down."""
+    from capsula.probe.commands import CommandsProbe
+    from capsula.probe.git import GitProbe
+    from capsula.probe.host import HostProbe
+    from capsula.probe.python import PythonProbe
+    from capsula.probe.variables import EnvironmentProbe
+
+    wanted = project.capture
+    probes: list[Probe] = [
+        HostProbe(wanted.include_cpu, environ),
+        EnvironmentProbe(
+            wanted.environment_variables,
+            environ,
+            keep=frozenset(wanted.keep),
+            others=wanted.others,
+            salt=os.urandom(16),
+        ),
+    ]
+    probes += [
+        GitProbe(name, os.path.join(project.root, path), path, environ) for name, path in wanted.repositories
+    ]
+    if wanted.files:
+        probes.append(files_probe(tuple([(rule.path, rule.hash) for rule in wanted.files]), project.root))
+    probes.append(PythonProbe(environ))
+    if wanted.commands:
+        probes.append(CommandsProbe(wanted.commands, project.root, environ))
+    return probes
+
+
+def files_probe(rules: "tuple[tuple[str, str | None], ...]", root: str) -> "Probe":
+    from capsula.probe.files import FilesProbe
+
+    return FilesProbe(rules, root)

@@ -57,6 +57,11 @@ def main() -> int:
 
 
 def run(argv: Sequence[str]) -> int:
+    if argv[:1] == ["monitor"] and not {"-h", "--help"} & set(argv[1:2]):
+        # Its words are the command's own from the first that is no option of ours.
+        from capsula.cli import recording
+
+        return recording.monitor(argv[1:])
     words = [_one_spelling(word) for word in argv]
     if "--" in words and not {"cache", "history"} & set(words[: words.index("--")]):
         raise UsageError(
@@ -122,7 +127,42 @@ def _parser() -> _Parser:
     caches = _add(nouns, "cache", "the store: stats, gc, verify, clear, trash")
     _add_cache_verbs(caches.add_subparsers(title="verbs", metavar="VERB"))
     _add_history(_add(nouns, "history", "what ran, what it cost or saved, and why"))
+    _add_recording(nouns)
     return parser
+
+
+def _add_recording(nouns: argparse._SubParsersAction[_Parser]) -> None:
+    captured = _add(nouns, "capture", "seal the context of now in the vault")
+    _add_directory(captured)
+    captured.add_argument("-q", "--quiet", action="store_true", help="don't print the capsule's directory")
+    captured.set_defaults(verb=_capture)
+    monitored = _add(
+        nouns,
+        "monitor",
+        "run a command and seal its context and what came out in the vault",
+        "usage: capsula monitor [-C DIR] [-i ITEM]... [-q] [--] COMMAND...\n\n"
+        "The command has its own input, output, terminal and exit code.",
+    )
+    _add_directory(monitored)
+    monitored.add_argument(
+        "-i", "--item", action="append", metavar="ITEM", help="record the files of this item; repeatable"
+    )
+    monitored.add_argument("-q", "--quiet", action="store_true", help="don't say where it was recorded")
+
+
+def _add_directory(parser: _Parser) -> None:
+    parser.add_argument(
+        "-C",
+        "--directory",
+        metavar="DIR",
+        help="the project's root; by default the nearest parent with a capsula.toml or .git",
+    )
+
+
+def _capture(options: argparse.Namespace, *_: object) -> int:
+    from capsula.cli import recording
+
+    return recording.capture(options.directory, quiet=options.quiet)
 
 
 def _add_cache_verbs(verbs: argparse._SubParsersAction[_Parser]) -> None:

@@ -1,0 +1,158 @@
+"""`capsula capture` and `capsula monitor`: the context of now, and the run of a command, sealed in the vault."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from capsula import api
+from capsula.config.project import Item, Project, find_project
+from capsula.core.names import printable
+from capsula.core.secrets import mask
+from capsula.engine import recording
+from capsula.engine.recording import Recorder
+from capsula.errors import UsageError
+from capsula.execute.process import Outcome, run_command
+from capsula.execute.spawn import child_environment
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The words of `capsula monitor`: what is before the command, and the command as it stands."""
+
+    directory: str | None
+    items: tuple[str, ...]
+    quiet: bool
+    command: tuple[str, ...]
+
+
+def capture(directory: str | None, *, quiet: bool) -> int:
+    """0 when all of the context could be looked at, else 1: the capsule is sealed all the same."""
+    project = find_project(directory, os.getcwd())
+    recorder = api.begin(project, "capture", _warn)
+    if recorder.draft is None:
+        return 1
+    is_whole = api.capture(recorder, project)
+    recorder.seal("finished" if is_whole else "failed", {})
+    if not quiet:
+        print(recorder.draft.path)
+    return 0 if is_whole else 1
+
+
+def monitor(words: Sequence[str]) -> int:
+    """The command's own exit code. A bad option stops it; whatever fails once that is read, the command runs."""
+    asked = read_words(words)
+    project = find_project(asked.directory, os.getcwd())
+    items = api.items_of(project, asked.items)
+    recorder = api.begin(project, "monitor", _warn)
+    try:
+        _before(recorder, project, items, asked.command)
+    except KeyboardInterrupt:
+        recorder.seal("interrupted", _summary(asked))
+        raise
+    except Exception as error:
+        recorder.trouble(f"an error inside capsula: {type(error).__name__}: {error}")
+    sys.stdout.flush()
+    outcome = _run(recorder, asked.command)
+    try:
+        _after(recorder, items, asked, outcome)
+    except Exception as error:
+        # The command has run; its exit code stands.
+        _warn(f"not all is recorded: {type(error).__name__}: {error}")
+    return outcome.exit_code
+
+
+def _before(recorder: Recorder, project: Project, items: list[Item], command: tuple[str, ...]) -> None:
+    if project.monitor.capture:
+        api.capture(recorder, project)
+    recorder.write(
+        recording.BEFORE,
+        {
+            "root_directory": recorder.root,
+            "cwd": recorder.cwd,
+            "timestamp": recording.now(),
+            "args": masked(command),
+            "items": [item.name for item in items],
+            "inputs": api.hashes(recorder, [rule for item in items for rule in item.inputs]),
+        },
+    )
+
+
+def _run(recorder: Recorder, command: tuple[str, ...]) -> Outcome:
+    wanted = child_environment(dict(os.environb))
+    folder = None
+    if recorder.draft is not None:
+        folder = recorder.draft.path
+        wanted[api.LIVE.encode()] = os.fsencode(folder)
+    return run_command(command, wanted, spool_dir=folder, last=True)
+
+
+def _after(recorder: Recorder, items: list[Item], asked: Asked, outcome: Outcome) -> None:
+    rules = [rule for item in items for rule in item.files]
+    files = api.hashes(recorder, rules)
+    recording.take(recorder, rules)
+    recording.after_command(recorder, outcome, files)
+    status = "finished" if outcome.exit_code == 0 else "failed"
+    if outcome.interrupted_by:
+        status = "interrupted"
+    summary = _summary(asked)
+    recorder.seal(status, {**summary, "exit_code": outcome.exit_code, "seconds": round(outcome.seconds, 6)})
+    if recorder.draft is not None and not asked.quiet:
+        _warn(f"recorded in {printable(recorder.draft.path)}")
+
+
+def _summary(asked: Asked) -> dict[str, object]:
+    return {
+        "command": " ".join(masked(asked.command)),
+        "items": list(asked.items),
+        "parent": os.environ.get(api.LIVE) or None,
+    }
+
+
+def masked(command: Sequence[str]) -> list[str]:
+    """The words without what looks like a credential. A word may announce the next (`--token x`), so they are looked at
+    together."""
+    shown = []
+    for at, word in enumerate(command):
+        before = mask(f"{command[at - 1]} {word}").removeprefix(f"{command[at - 1]} ") if at else mask(word)
+        is_announced = at > 0 and " " not in word and before == "***"
+        shown.append("***" if is_announced else mask(word))
+    return shown
+
+
+def read_words(words: Sequence[str]) -> Asked:
+    """The options of `capsula monitor` end where the command begins; it may follow `--` and needn't."""
+    directory, items, quiet = None, [], False
+    rest = list(words)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        name, equals, value = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
+        if name in ("-q", "--quiet"):
+            quiet = True
+            continue
+        if name not in ("-i", "--item", "-C", "--directory"):
+            raise UsageError(
+                f"capsula monitor has no option {printable(name)}", hint="capsula monitor --help lists them"
+            )
+        if not equals:
+            if not rest:
+                raise UsageError(f"{name} needs a value", hint="capsula monitor --help")
+            value = rest.pop(0)
+        if name in ("-i", "--item"):
+            items.append(value)
+        else:
+            directory = value
+    if not rest:
+        raise UsageError("there is no command to run", hint="capsula monitor [-i ITEM] command …")
+    return Asked(directory, tuple(items), quiet, tuple(rest))
+
+
+def _warn(text: str) -> None:
+    try:
+        os.write(2, f"capsula: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        return

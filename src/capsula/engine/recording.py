@@ -1,0 +1,235 @@
+"""The recorded run: look at the context, run, and seal what came out.
+
+Recording never changes, loses or delays what the user's program does: whatever goes wrong in here is a warning and a
+note in the capsule, and the program runs all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from capsula.core.names import printable
+from capsula.core.secrets import mask_log
+from capsula.errors import CapsulaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from capsula.ports import Captured, Draft, FileRule, Outcome, Probe
+
+CONTEXT, BEFORE, AFTER = "context.json", "pre-run-info.json", "post-run-info.json"
+# So much of a log stands in post-run-info.json itself; all of it is in a file beside.
+SHOWN_LOG = 1 << 20
+_PIECE = 8 << 20
+
+
+@dataclass(slots=True)
+class Recorder:
+    """One capsule in the making. `draft` is None where there is no vault: then nothing is kept, and that is said once.
+
+    `values` are those that must not get into the record; `keep` names the variables that may. `troubles` and `notes`
+    end up in the capsule.
+    """
+
+    draft: Draft | None
+    root: str
+    cwd: str
+    warn: Callable[[str], None]
+    values: frozenset[str] = frozenset()
+    troubles: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def attempt(self, doing: str) -> Iterator[None]:
+        """What fails in here is a warning and a note."""
+        try:
+            yield
+        except Exception as error:
+            self.trouble(f"{doing}: {_told(error)}")
+
+    def trouble(self, text: str) -> None:
+        self.troubles.append(text)
+        self.warn(text)
+
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        if self.draft is not None:
+            with self.attempt(f"can't write {name}"):
+                self.draft.write_json(name, value)
+
+    def seal(self, status: str, summary: dict[str, object]) -> None:
+        if self.draft is not None:
+            with self.attempt("can't seal the capsule"):
+                self.draft.seal(status, {**summary, "troubles": self.troubles, "notes": self.notes})
+
+
+def capture(recorder: Recorder, probes: Iterable[Probe], rules: Iterable[FileRule]) -> bool:
+    """Write context.json and what belongs to it; whether a probe has failed or a file couldn't be taken."""
+    before = len(recorder.troubles)
+    context: dict[str, Any] = {"root_directory": recorder.root, "cwd": recorder.cwd}
+    read: dict[str, Any] = {}
+    files: dict[str, bytes] = {}
+    for probe in probes:
+        began = time.monotonic()
+        try:
+            found = probe.read()
+        except Exception as error:
+            read[probe.name] = {"failed": _told(error)}
+            recorder.trouble(f"can't look at {probe.name}: {_told(error)}")
+            continue
+        for name, section in found.sections.items():
+            # Several repositories are one section together.
+            if isinstance(section, dict) and isinstance(context.get(name), dict):
+                context[name].update(section)
+            else:
+                context[name] = section
+        files.update(found.files)
+        read[probe.name] = {
+            "key_facts": list(found.keys),
+            "seconds": round(time.monotonic() - began, 6),
+            "left_out": list(found.left_out),
+            "masked": list(found.masked),
+        }
+    context["timestamp"] = now()
+    context["probes"] = read
+    recorder.write(CONTEXT, context)
+    for name, content in files.items():
+        if recorder.draft is not None:
+            with recorder.attempt(f"can't write {printable(name)}"):
+                recorder.draft.write(recorder.draft.free_name(name), content)
+    take(recorder, rules)
+    return len(recorder.troubles) == before
+
+
+def run_first(recorder: Recorder, commands: Iterable[str], run: Callable[[str], int]) -> bool:
+    """The commands that prepare a capture, in order; after one that fails the others aren't run."""
+    for command in commands:
+        with recorder.attempt(f"can't run {printable(command)}"):
+            code = run(command)
+            if code == 0:
+                continue
+            recorder.trouble(f"the pre-capture command {printable(command)} failed (exit code {code})")
+        return False
+    return True
+
+
+def take(recorder: Recorder, rules: Iterable[FileRule]) -> None:
+    """Copy or move into the capsule what the user named."""
+    for rule in rules:
+        if recorder.draft is None or not (rule.copy or rule.move):
+            continue
+        with recorder.attempt(f"can't {'move' if rule.move else 'copy'} {printable(rule.path)}"):
+            name = recorder.draft.free_name(os.path.basename(rule.path.rstrip("/")) or "file")
+            source = os.path.join(recorder.root, rule.path)
+            if not os.path.lexists(source):
+                raise CapsulaError("it isn't there")
+            recorder.draft.take(source, name, move=rule.move)
+
+
+def after_command(recorder: Recorder, outcome: Outcome, files: Mapping[str, Any]) -> dict[str, Any]:
+    """post-run-info.json of a command: the fields of the seed first."""
+    record: dict[str, Any] = {
+        "root_directory": recorder.root,
+        "timestamp": iso(outcome.end_ns),
+        "run_time": duration(outcome.seconds),
+        "files": dict(files),
+        "stdout": _log(recorder, "stdout", outcome.stdout),
+        "stderr": _log(recorder, "stderr", outcome.stderr),
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
+        "started": outcome.started,
+        "order": [list(turn) for turn in outcome.order],
+    }
+    for name in ("user_seconds", "system_seconds", "max_rss_kb"):
+        if hasattr(outcome, name):
+            record[name] = getattr(outcome, name)
+    if outcome.cut:
+        recorder.notes.append(outcome.reason)
+    record["notes"], record["troubles"] = recorder.notes, recorder.troubles
+    recorder.write(AFTER, record)
+    return record
+
+
+def _log(recorder: Recorder, name: str, captured: Captured | None) -> str | None:
+    """The text of a log as far as it is shown, without credentials; all of it goes into a file."""
+    if captured is None:
+        return None
+    shown, masked = "", 0
+    target = None
+    if recorder.draft is not None and captured.size:
+        with recorder.attempt(f"can't keep {name}"):
+            target = open(os.path.join(recorder.draft.path, f"{name}.txt"), "xb")
+    for piece in _pieces(captured):
+        text, found = mask_log(piece.decode("utf-8", "backslashreplace"), recorder.values)
+        masked += found
+        if len(shown) < SHOWN_LOG:
+            shown += text[: SHOWN_LOG - len(shown)]
+        if target is not None:
+            with recorder.attempt(f"can't keep {name}"):
+                target.write(text.encode("utf-8", "backslashreplace") if found else piece)
+    if target is not None:
+        target.close()
+    if masked:
+        recorder.notes.append(
+            f"{name}: {masked} line(s) had what looks like a credential, which was left out"
+        )
+    if captured.path is not None:
+        with recorder.attempt("can't remove a spooled log"):
+            os.unlink(captured.path)
+    return shown
+
+
+def _pieces(captured: Captured) -> Iterator[bytes]:
+    """Whole lines, as far as they aren't longer than a piece: a credential isn't cut in two."""
+    if captured.content is not None:
+        yield captured.content
+    elif captured.path is not None:
+        with open(captured.path, "rb") as file:
+            rest = b""
+            while piece := file.read(_PIECE):
+                head, end, tail = (rest + piece).rpartition(b"\n")
+                if end:
+                    yield head + end
+                    rest = tail
+                else:
+                    yield tail
+                    rest = b""
+            if rest:
+                yield rest
+
+
+def now() -> str:
+    return datetime.now(UTC).astimezone().isoformat(timespec="microseconds")
+
+
+def iso(nanoseconds: int) -> str:
+    """Local time with offset and microseconds, as in the seed's examples."""
+    moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
+    exact = moment + timedelta(microseconds=nanoseconds // 1000 % 1_000_000)
+    return exact.astimezone().isoformat(timespec="microseconds")
+
+
+def duration(seconds: float) -> str:
+    """ISO 8601: PT2.486653S, PT1H2M3.5S, P1DT0S."""
+    micros = round(seconds * 1_000_000)
+    days, micros = divmod(micros, 86_400_000_000)
+    hours, micros = divmod(micros, 3_600_000_000)
+    minutes, micros = divmod(micros, 60_000_000)
+    whole, fraction = divmod(micros, 1_000_000)
+    tail = f".{fraction:06d}".rstrip("0") if fraction else ""
+    text = "P" + (f"{days}D" if days else "") + "T"
+    text += (f"{hours}H" if hours else "") + (f"{minutes}M" if minutes else "")
+    return f"{text}{whole}{tail}S"
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, CapsulaError):
+        return error.what
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,441 @@
+"""Recorded runs through the installed commands: `capsula capture`, `capsula monitor`, `@capsula.monitor`."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+WHO = ("-c", "user.name=me", "-c", "user.email=me@host", "-c", "init.defaultBranch=main")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d")
+
+
+class Project:
+    """A project with a home of its own, and the vault that fills."""
+
+    def __init__(self, ws) -> None:
+        self.ws = ws
+        self.root: Path = ws.root
+        self.environ = {**ws.environ, **GIT}
+
+    def run(self, *words, **more):
+        return subprocess.run(
+            words,
+            cwd=more.pop("cwd", self.root),
+            env={**self.environ, **more.pop("environ", {})},
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            **more,
+        )
+
+    def monitor(self, *words, **more):
+        return self.run("capsula", "monitor", *words, **more)
+
+    def git(self, *words, cwd=None):
+        done = self.run("git", *WHO, *words, cwd=cwd or self.root)
+        assert done.returncode == 0, done
+        return done.stdout.decode().strip()
+
+    def write(self, name: str, text: str) -> Path:
+        return self.ws.write(name, text)
+
+    def capsules(self) -> list[Path]:
+        """Oldest first."""
+        found = [path.parent for path in self.root.glob("vault/*/capsule.json")]
+        return sorted(found, key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
+
+    def read(self, name: str, at: int = -1):
+        return json.loads((self.capsules()[at] / name).read_text())
+
+    def python(self, script: str, **more):
+        self.write("script.py", script)
+        return self.run(sys.executable, "script.py", **more)
+
+
+@pytest.fixture
+def project(ws):
+    made = Project(ws)
+    made.write("capsula.toml", "[capture]\ninclude-cpu = false\n")
+    return made
+
+
+# ---------------------------------------------------------------------------------------------------- capture
+
+
+def test_a_capture_writes_the_context_of_the_seed(project):
+    project.write(
+        "capsula.toml", "[capture]\nenvironment-variables = ['HOME']\n[capture.files]\n'a.txt' = 'sha256'\n"
+    )
+    project.write("a.txt", "a\n")
+    project.git("init", "-q")
+    project.git("add", ".")
+    project.git("commit", "-qm", "one")
+    done = project.run("capsula", "capture")
+    assert done.returncode == 0, done
+    (capsule,) = project.capsules()
+    assert done.stdout.decode().strip() == str(capsule)
+    context = project.read("context.json")
+    assert context["root_directory"] == context["cwd"] == str(project.root)
+    assert set(context["platform"]) == {
+        "machine", "node", "platform", "release", "version", "system", "processor", "python",
+    }  # fmt: skip
+    assert context["environment_variables"] == {"HOME": str(project.ws.home)}
+    (repository,) = context["git"].values()
+    assert (repository["sha"], repository["branch"]) == (project.git("rev-parse", "HEAD"), "main")
+    assert context["files"]["a.txt"]["hash_algorithm"] == "sha256"
+    assert len(context["files"]["a.txt"]["file_hash"]) == 64
+    assert {"brand_raw", "count", "flags"} & set(context["cpu"])
+    assert project.read("capsule.json")["status"] == "finished"
+
+
+@pytest.mark.parametrize("state", ["no commits", "detached", "subdirectory", "no repository"])
+def test_no_state_of_a_repository_stops_a_capture(project, state):
+    if state != "no repository":
+        project.git("init", "-q")
+    where = project.root
+    if state in ("detached", "subdirectory"):
+        project.git("add", ".")
+        project.git("commit", "-qm", "one")
+    if state == "detached":
+        project.git("checkout", "-q", "--detach")
+    if state == "subdirectory":
+        project.write("sub/capsula.toml", "[capture]\ninclude-cpu = false\n")
+        where = project.root / "sub"
+    done = project.run("capsula", "capture", cwd=where)
+    assert done.returncode == 0, done
+    capsule = next(where.glob("vault/*/context.json"))
+    context = json.loads(capsule.read_text())
+    if state != "no repository":
+        (repository,) = context["git"].values()
+        assert repository["branch"] == (None if state == "detached" else "main")
+
+
+def test_captures_in_one_second_have_capsules_of_their_own(project):
+    processes = [
+        subprocess.Popen(["capsula", "capture", "-q"], cwd=project.root, env=project.environ)
+        for _ in range(4)
+    ]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert len(project.capsules()) == 4
+    assert {project.read("capsule.json", at)["status"] for at in range(4)} == {"finished"}
+
+
+def test_files_of_equal_base_names_do_not_overwrite_each_other(project):
+    project.write("one/data.txt", "one")
+    project.write("two/data.txt", "two")
+    project.write(
+        "capsula.toml",
+        "[capture]\ninclude-cpu = false\n[capture.files]\n"
+        "'one/data.txt' = {hash = 'sha256', copy = true}\n'two/data.txt' = {move = true}\n",
+    )
+    assert project.run("capsula", "capture").returncode == 0
+    (capsule,) = project.capsules()
+    assert {path.read_text() for path in capsule.glob("data*")} == {"one", "two"}
+    assert (project.root / "one/data.txt").exists()
+    assert not (project.root / "two/data.txt").exists()
+
+
+def test_a_preparing_command_that_fails_is_said_and_the_rest_is_captured(project):
+    project.write(
+        "capsula.toml",
+        "[capture]\ninclude-cpu = false\npre-capture-commands = ['echo one > first', 'exit 3', 'echo > third']\n",
+    )
+    done = project.run("capsula", "capture")
+    assert done.returncode == 1
+    assert b"the pre-capture command exit 3 failed (exit code 3)" in done.stderr
+    assert (project.root / "first").exists()
+    assert not (project.root / "third").exists()
+    assert "platform" in project.read("context.json")
+    assert "exit code 3" in project.read("capsule.json")["troubles"][0]
+
+
+# ---------------------------------------------------------------------------------------------------- monitor
+
+
+def test_a_monitored_command_is_recorded_and_what_it_writes_is_passed_on(project):
+    project.write(
+        "capsula.toml",
+        "[capture]\ninclude-cpu = false\n[monitor.item.plot.files]\n'out.png' = {hash = 'sha256', move = true}\n",
+    )
+    done = project.monitor("-i", "plot", "sh", "-c", "echo told; echo warned >&2; echo figure > out.png")
+    assert (done.returncode, done.stdout) == (0, b"told\n")
+    assert done.stderr.startswith(b"warned\ncapsula: recorded in ")
+    before, after = project.read("pre-run-info.json"), project.read("post-run-info.json")
+    assert before["args"] == ["sh", "-c", "echo told; echo warned >&2; echo figure > out.png"]
+    assert before["root_directory"] == before["cwd"] == str(project.root)
+    assert TIME.fullmatch(before["timestamp"])
+    assert TIME.fullmatch(after["timestamp"])
+    assert re.fullmatch(r"PT[\d.]+S", after["run_time"])
+    assert (after["stdout"], after["stderr"], after["exit_code"]) == ("told\n", "warned\n", 0)
+    assert after["files"]["out.png"]["hash_algorithm"] == "sha256"
+    assert (project.capsules()[0] / "out.png").read_text() == "figure\n"
+    assert not (project.root / "out.png").exists()
+    assert "platform" in project.read("context.json")
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -TERM $$", 128 + signal.SIGTERM)])
+def test_the_exit_code_is_the_command_s_own(project, script, code):
+    assert project.monitor("-q", "sh", "-c", script).returncode == code
+    assert project.read("post-run-info.json")["exit_code"] == code
+    assert project.read("capsule.json")["status"] != "finished"
+
+
+def test_output_that_is_no_text_is_passed_on_and_recorded(project):
+    done = project.monitor("-q", "sh", "-c", r"printf '\377\000[bold]x[/bold]'")
+    assert done.stdout == b"\xff\0[bold]x[/bold]"
+    assert project.read("post-run-info.json")["stdout"] == "\\xff\0[bold]x[/bold]"
+    assert (project.capsules()[0] / "stdout.txt").read_bytes() == b"\xff\0[bold]x[/bold]"
+
+
+def test_a_program_that_is_missing_leaves_a_record(project):
+    done = project.monitor("no-such-program", "x")
+    assert done.returncode == 127
+    assert project.read("post-run-info.json")["started"] is False
+    assert project.read("capsule.json")["status"] == "failed"
+
+
+def test_the_options_of_the_command_are_its_own(project):
+    done = project.monitor("-q", "printf", "%s ", "-i", "--help", "--", "-C")
+    assert done.stdout == b"-i --help -- -C "
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no command to run"),
+        (("-x", "true"), "no option -x"),
+        (("-i", "nothing", "true"), "there is no item nothing"),
+        (("-C", "/nowhere/at/all", "true"), "/nowhere/at/all"),
+        (("-i",), "-i needs a value"),
+    ],
+)
+def test_what_was_typed_wrong_is_said_before_anything_runs(project, words, said):
+    done = project.monitor(*words)
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+    assert project.capsules() == []
+
+
+def test_a_vault_that_cannot_be_does_not_stop_the_command(project):
+    project.write("vault", "a file of the user's")
+    done = project.monitor("echo", "told")
+    assert (done.returncode, done.stdout) == (0, b"told\n")
+    assert b"not recorded" in done.stderr
+    assert project.ws.read("vault") == "a file of the user's"
+
+
+def test_a_step_that_fails_after_the_run_does_not_change_its_end(project):
+    project.write(
+        "capsula.toml",
+        "[capture]\ninclude-cpu = false\n[monitor.item.x.files]\n'missing' = {hash = 'sha256', copy = true}\n",
+    )
+    done = project.monitor("-i", "x", "sh", "-c", "echo told; exit 5")
+    assert (done.returncode, done.stdout) == (5, b"told\n")
+    assert project.read("post-run-info.json")["files"]["missing"]["file_hash"] is None
+
+
+def test_a_sealed_capsule_names_all_its_files_and_is_read_only(project):
+    project.monitor("-q", "echo", "told")
+    (capsule,) = project.capsules()
+    named = {file["name"] for file in project.read("capsule.json")["files"]}
+    there = {str(path.relative_to(capsule)) for path in capsule.rglob("*") if not path.is_dir()}
+    assert named == there - {"capsule.json"}
+    assert all(path.stat().st_mode & 0o222 == 0 for path in capsule.rglob("*") if path.is_file())
+    assert (project.root / "vault").stat().st_mode & 0o777 == 0o700
+    assert (project.root / "vault/.gitignore").read_text().strip() == "*"
+
+
+def test_planted_credentials_are_nowhere_in_the_capsule(project):
+    word = "canary7canary7"
+    project.git("init", "-q")
+    project.git("remote", "add", "origin", f"https://me:{word}@host/x.git")
+    project.write(".env", f"A={word}\n")
+    done = project.monitor(
+        "sh",
+        "-c",
+        'echo "it is $MY_TOKEN"',
+        "x",
+        "--password",
+        word,
+        environ={"MY_TOKEN": word, "OTHER_SECRET": word},
+    )
+    assert done.stdout.decode() == f"it is {word}\n"
+    for path in project.root.glob("vault/**/*"):
+        if path.is_file():
+            assert word.encode() not in path.read_bytes(), path
+
+
+def test_a_killed_recorder_leaves_a_capsule_that_says_so(project):
+    process = subprocess.Popen(
+        ["capsula", "monitor", "sh", "-c", "echo begun; exec sleep 60"],
+        cwd=project.root, env=project.environ, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert project.read("capsule.json")["status"] == "running"
+
+
+# ---------------------------------------------------------------------------------------------------- decorator
+
+HEAD = "import capsula, json, sys\n"
+
+
+def test_a_decorated_function_is_recorded(project):
+    done = project.python(
+        HEAD
+        + """
+@capsula.monitor(include_return_value=True)
+def main(n: int, seed: int | None = None) -> float:
+    print("told")
+    return n / 2
+
+print(main(3), main(4, seed=1), main.__name__)
+"""
+    )
+    assert done.stdout == b"told\ntold\n1.5 2.0 main\n", done
+    assert len(project.capsules()) == 2
+    before, after = project.read("pre-run-info.json", 0), project.read("post-run-info.json", 0)
+    assert (before["function_name"], before["args"], before["kwargs"]) == ("main", [3], {})
+    assert before["arguments"] == {"n": 3, "seed": None}
+    assert before["source_file"].endswith("script.py")
+    assert before["source_line"] == 3
+    assert (after["return_value"], after["exception_info"]) == (1.5, None)
+    assert project.read("post-run-info.json", 1)["return_value"] == 2.0
+
+
+def test_a_return_value_is_left_out_when_asked(project):
+    project.python(HEAD + "@capsula.monitor(include_return_value=False)\ndef f(): return 42\nf()\n")
+    assert "return_value" not in project.read("post-run-info.json")
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [
+        ("ValueError('odd')", "failed"),
+        ("SystemExit(3)", "failed"),
+        ("KeyboardInterrupt()", "interrupted"),
+    ],
+)
+def test_whatever_ends_a_function_is_recorded_and_goes_on(project, raised, status):
+    done = project.python(
+        HEAD
+        + f"""
+@capsula.monitor
+def f(): raise {raised}
+
+try:
+    f()
+except BaseException as error:
+    print(repr(error), len(error.__traceback__.tb_next.tb_frame.f_code.co_name) > 0)
+"""
+    )
+    assert done.stdout.decode().startswith(raised.replace("KeyboardInterrupt()", "KeyboardInterrupt()")), done
+    after = project.read("post-run-info.json")
+    assert raised.split("(")[0] in after["exception_info"]["exc_type"]
+    assert (
+        "def f(): raise" in after["exception_info"]["traceback"]
+        or "f()" in after["exception_info"]["traceback"]
+    )
+    assert project.read("capsule.json")["status"] == status
+
+
+def test_methods_coroutines_generators_and_pickles_work(project):
+    done = project.python(
+        HEAD
+        + """
+import asyncio, pickle
+
+class Model:
+    @capsula.monitor
+    def fit(self, x): return x + 1
+    @staticmethod
+    @capsula.monitor
+    def still(x): return x
+
+@capsula.monitor
+async def later(x):
+    await asyncio.sleep(0)
+    return x
+
+@capsula.monitor
+def numbers(n):
+    got = yield n
+    return got
+
+@capsula.monitor
+async def stream(n):
+    for x in range(n):
+        yield x
+
+@capsula.monitor
+def eat(items): return list(items)
+
+async def main():
+    return [await later(1), [x async for x in stream(3)]]
+
+print(Model().fit(1), Model.still(2), asyncio.run(main()), eat(x for x in (1, 2)))
+g = numbers(5)
+print(next(g))
+try:
+    g.send("sent")
+except StopIteration as end:
+    print(end.value)
+print(pickle.loads(pickle.dumps(eat)) is eat)
+"""
+    )
+    assert done.stdout.decode() == "2 2 [1, [0, 1, 2]] [1, 2]\n5\nsent\nTrue\n", done
+    assert len(project.capsules()) == 6
+    assert {project.read("capsule.json", at)["status"] for at in range(6)} == {"finished"}
+
+
+def test_what_is_no_json_is_no_trouble(project):
+    done = project.python(
+        HEAD
+        + """
+@capsula.monitor
+def f(*things): return things[-1]
+
+class Odd:
+    def __repr__(self): raise RuntimeError
+
+f(Odd(), {1: object()}, float("nan"), b"x", open)
+f(lambda: 1, "\\ud800")
+"""
+    )
+    assert done.returncode == 0, done
+    assert done.stderr == b""
+    assert len(project.capsules()) == 2
+
+
+def test_a_nested_call_names_its_parent(project):
+    project.python(
+        HEAD + "@capsula.monitor\ndef inner(): pass\n@capsula.monitor\ndef outer(): inner()\nouter()\n"
+    )
+    outer, inner = project.capsules()
+    assert json.loads((inner / "capsule.json").read_text())["parent"] == str(outer)
+    done = project.monitor("-q", sys.executable, "script.py")
+    assert done.returncode == 0
+    assert project.read("capsule.json", 3)["parent"] == str(project.capsules()[2])
+
+
+def test_a_project_that_cannot_be_read_does_not_stop_the_function(project):
+    project.write("capsula.toml", "vault-director = 'x'\n")
+    done = project.python(HEAD + "@capsula.monitor\ndef f(): return 1\nprint(f())\n")
+    assert done.stdout == b"1\n"
+    assert b"not recorded" in done.stderr
+
+
+def test_importing_capsula_imports_next_to_nothing(project):
+    done = project.run(
+        sys.executable, "-c", "import sys; a = set(sys.modules); import capsula; print(set(sys.modules) - a)"
+    )
+    assert done.stdout == b"{'capsula'}\n"

@@ -1,0 +1,131 @@
+"""What is told of a function, its arguments and what it gives back: always JSON, never a failure, nothing consumed."""
+
+import functools
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capsula.execute.function import describe, describe_call, describe_exception, represent
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda below: st.lists(below) | st.dictionaries(st.text(), below) | st.tuples(below, below),
+    max_leaves=20,
+)
+
+
+@given(TREES)
+def test_whatever_it_is_it_becomes_json(value: Any) -> None:
+    assert json.loads(json.dumps(represent(value), allow_nan=False)) is not ...
+
+
+@pytest.mark.parametrize("value", [None, True, 3, 1.5, "text", [1, [2, "x"]], {"a": {"b": None}}])
+def test_what_is_json_stays_as_it_is(value: Any) -> None:
+    assert represent(value) == value
+
+
+def test_a_generator_is_told_of_and_not_consumed() -> None:
+    numbers = (number for number in range(3))
+    assert represent(numbers)["type"] == "generator"
+    assert list(numbers) == [0, 1, 2]
+
+
+class Array:
+    """Looks like numpy's."""
+
+    shape = (2, 3)
+    dtype = "float64"
+
+    def tobytes(self) -> bytes:
+        return bytes(48)
+
+
+class Rude:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Deep:
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError(name)
+
+
+def test_an_array_is_summed_up_by_shape_type_and_digest() -> None:
+    told = represent(Array())
+    assert (told["shape"], told["dtype"], told["size"]) == ([2, 3], "float64", 48)
+    assert told["sha256"] == hashlib.sha256(bytes(48)).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Rude,
+        Deep,
+        lambda: {"x": Rude()},
+        lambda: object,
+        lambda: len,
+        lambda: OrderedDict(a=1),
+        lambda: {1: 2},
+    ],
+)
+def test_the_strangest_object_is_no_failure(make: Callable[[], Any]) -> None:
+    json.dumps(represent(make()))
+
+
+def test_what_is_too_long_or_too_deep_is_summed_up() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    json.dumps(represent(nested))
+    assert represent("x" * 100_000)["size"] == 100_000
+    assert represent(list(range(100_000)))["length"] == 100_000
+    loop: list[Any] = []
+    loop.append(loop)
+    json.dumps(represent(loop))
+
+
+def test_credentials_in_arguments_are_left_out() -> None:
+    def login(user: str, password: str, url: str) -> None: ...
+
+    told = describe_call(login, ("me", "hunter22"), {"url": "https://me:hunter22@host/"})
+    assert told["arguments"] == {"user": "me", "password": "***", "url": "https://***@host/"}
+    assert "hunter22" not in json.dumps(told["kwargs"])
+
+
+def test_arguments_are_bound_to_their_names_with_the_defaults() -> None:
+    def run(n: int, seed: int | None = None, *rest: int, **more: int) -> None: ...
+
+    told = describe_call(run, (1, 2, 3), {"x": 4})
+    assert told["args"] == [1, 2, 3]
+    assert told["kwargs"] == {"x": 4}
+    assert told["arguments"] == {"n": 1, "seed": 2, "rest": [3], "more": {"x": 4}}
+    assert describe_call(run, (), {})["arguments"] is None
+
+
+def test_a_function_is_described_by_its_source() -> None:
+    told = describe(functools.partial(test_a_function_is_described_by_its_source))
+    assert Path(told["source_file"]).name == "test_function.py"
+    assert told["source_line"] > 10
+    assert told["function_name"] == "test_a_function_is_described_by_its_source"
+    assert len(told["source_sha256"]) == 64
+    assert describe(len)["function_name"] == "len"
+
+
+def test_an_exception_whose_text_fails_is_described_all_the_same() -> None:
+    class Bad(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    try:
+        raise Bad
+    except Bad as error:
+        told = describe_exception(error, lambda text: text)
+    assert told["exc_value"] == "?"
+    assert "Bad" in told["exc_type"]
