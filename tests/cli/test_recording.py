@@ -439,3 +439,43 @@ def test_importing_capsula_imports_next_to_nothing(project):
         sys.executable, "-c", "import sys; a = set(sys.modules); import capsula; print(set(sys.modules) - a)"
     )
     assert done.stdout == b"{'capsula'}\n"
+
+
+# ---------------------------------------------------------------------------------------------------- list, show
+
+
+def test_capsules_are_listed_and_shown(project):
+    done = project.run("capsula", "list")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"no such capsule" in done.stderr
+    project.write("capsula.toml", "[capture]\ninclude-cpu = false\n[monitor.item.x]\n")
+    project.monitor("-q", "-i", "x", "echo", "first")
+    project.monitor("-q", "sh", "-c", "echo second; exit 3")
+    first, second = project.capsules()
+    listed = project.run("capsula", "list").stdout.decode().splitlines()
+    assert [line.split()[0] for line in listed] == ["capsule", second.name, first.name]
+    assert len(project.run("capsula", "list", "--status", "failed").stdout.splitlines()) == 2
+    assert len(project.run("capsula", "list", "-i", "x").stdout.splitlines()) == 2
+    assert json.loads(project.run("capsula", "list", "-n", "1", "--json").stdout)["name"] == second.name
+    shown = project.run("capsula", "show").stdout.decode()
+    assert "failed, exit code 3" in shown
+    assert "  second" in shown
+    assert "echo first" in project.run("capsula", "show", "x").stdout.decode()
+    whole = json.loads(project.run("capsula", "show", "@-2", "--json").stdout)
+    assert (whole["post-run-info"]["stdout"], whole["context"]["cwd"]) == ("first\n", str(project.root))
+    assert project.run("capsula", "show", first.name, "--file", "stdout.txt").stdout == b"first\n"
+    done = project.run("capsula", "show", first.name, "--file", "../../capsula.toml")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert project.run("capsula", "show", "nothing").returncode == 2
+
+
+def test_a_capsule_that_was_changed_is_found_out(project):
+    project.monitor("-q", "echo", "told")
+    done = project.run("capsula", "show", "--verify")
+    assert done.returncode == 0, done
+    assert b"all as they were sealed" in done.stdout
+    log = project.capsules()[0] / "stdout.txt"
+    log.chmod(0o600)
+    log.write_text("something else")
+    done = project.run("capsula", "show", "--verify")
+    assert (done.returncode, done.stdout) == (1, b"  stdout.txt: other bytes than were sealed\n")

@@ -18,6 +18,7 @@ from capsula.config.values import duration, nearest, printable, size
 from capsula.errors import CapsulaError, UsageError
 
 FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+STATUSES = ("finished", "failed", "interrupted", "running", "crashed")
 
 Verb = Callable[[argparse.Namespace, Target, Sheet], int]
 
@@ -132,7 +133,7 @@ def _parser() -> _Parser:
 
 
 def _add_recording(nouns: argparse._SubParsersAction[_Parser]) -> None:
-    captured = _add(nouns, "capture", "seal the context of now in the vault")
+    captured = _add(nouns, "capture", "seal the context of now in the vault", has_store=False)
     _add_directory(captured)
     captured.add_argument("-q", "--quiet", action="store_true", help="don't print the capsule's directory")
     captured.set_defaults(verb=_capture)
@@ -142,12 +143,46 @@ def _add_recording(nouns: argparse._SubParsersAction[_Parser]) -> None:
         "run a command and seal its context and what came out in the vault",
         "usage: capsula monitor [-C DIR] [-i ITEM]... [-q] [--] COMMAND...\n\n"
         "The command has its own input, output, terminal and exit code.",
+        has_store=False,
     )
     _add_directory(monitored)
     monitored.add_argument(
         "-i", "--item", action="append", metavar="ITEM", help="record the files of this item; repeatable"
     )
     monitored.add_argument("-q", "--quiet", action="store_true", help="don't say where it was recorded")
+
+    listing = _add(nouns, "list", "the capsules in the vault, newest first", has_store=False)
+    _add_directory(listing)
+    listing.add_argument(
+        "-n", dest="most", type=_reader(_count), default=20, metavar="N", help="the last N (20); 0: all"
+    )
+    listing.add_argument("-i", "--item", action="append", default=[], metavar="ITEM", help="of this item")
+    listing.add_argument(
+        "--status",
+        action="append",
+        default=[],
+        choices=STATUSES,
+        metavar="|".join(STATUSES),
+        help="that ended so",
+    )
+    listing.add_argument("--json", action="store_true", help="as JSON, one object a line")
+    listing.set_defaults(verb=_list)
+    showing = _add(
+        nouns,
+        "show",
+        "one capsule",
+        "ID is an id, its last six digits, the beginning of one, a directory, an item (its latest),\n"
+        "@latest or @-2 (the one before).",
+        has_store=False,
+    )
+    _add_directory(showing)
+    showing.add_argument("id", metavar="ID", nargs="?", default="@latest", help="which one (@latest)")
+    showing.add_argument(
+        "--json", action="store_true", help="everything that is recorded, as one JSON object"
+    )
+    showing.add_argument("--file", metavar="NAME", help="one file of it, as it is")
+    showing.add_argument("--verify", action="store_true", help="whether every file is as it was sealed")
+    showing.set_defaults(verb=_show)
 
 
 def _add_directory(parser: _Parser) -> None:
@@ -157,6 +192,23 @@ def _add_directory(parser: _Parser) -> None:
         metavar="DIR",
         help="the project's root; by default the nearest parent with a capsula.toml or .git",
     )
+
+
+def _list(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
+    from capsula.cli import vault
+
+    wanted = vault.Wanted(options.most, tuple(options.item), tuple(options.status))
+    return vault.list_capsules(options.directory, sheet, wanted, as_json=options.json)
+
+
+def _show(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
+    from capsula.cli import vault
+
+    if options.file is not None:
+        return vault.show_file(options.directory, options.id, options.file)
+    if options.verify:
+        return vault.verify(options.directory, options.id)
+    return vault.show(options.directory, options.id, sheet, as_json=options.json)
 
 
 def _capture(options: argparse.Namespace, *_: object) -> int:
@@ -252,11 +304,19 @@ def _history(options: argparse.Namespace, target: Target, sheet: Sheet) -> int:
     return history.show_history(target, sheet, wanted, as_json=options.json)
 
 
-def _add(verbs: argparse._SubParsersAction[_Parser], name: str, about: str, more: str = "") -> _Parser:
+def _add(
+    verbs: argparse._SubParsersAction[_Parser],
+    name: str,
+    about: str,
+    more: str = "",
+    *,
+    has_store: bool = True,
+) -> _Parser:
     first = about[0].upper() + about[1:] + "."
     parser = verbs.add_parser(name, help=about, description=f"{first}\n{more}".rstrip())
     parser.set_defaults(parser=parser)
-    _add_store(parser)
+    if has_store:
+        _add_store(parser)
     return parser
 
 

@@ -93,19 +93,34 @@ def mask_log(text: str, values: "frozenset[str]") -> "tuple[str, int]":
     """A copy of a log without what looks like a credential, and how many of its lines had one. `values` are those of
     variables with telling names: wherever one of them stands, it is left out.
     """
+    if not _may_hold(text, values):  # most logs, at a third of the time
+        return text, 0
     lines, found = text.split("\n"), 0
     for at, line in enumerate(lines):
         shown = line
         for value in values:
             if value in shown:
                 shown = shown.replace(value, "***")
-        lower = shown.lower()
-        if any([trace in lower for trace in _TRACES]) or any([shape in shown for shape in _SHAPES]):
+        if _may_hold(shown, frozenset()):
             shown = mask(shown)
         if shown != line:
             lines[at] = shown
             found += 1
     return "\n".join(lines), found
+
+
+def _may_hold(text: str, values: "frozenset[str]") -> bool:
+    for value in values:
+        if value in text:
+            return True
+    lower = text.lower()
+    for trace in _TRACES:
+        if trace in lower:
+            return True
+    for shape in _SHAPES:
+        if shape in text:
+            return True
+    return False
 
 
 def telling_values(environ: "Mapping[str, str]") -> "frozenset[str]":

@@ -96,7 +96,7 @@ class Draft:
             "started": when.isoformat(timespec="microseconds"),
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "boot_id": _boot_id(),
+            "boot_id": boot_id(),
         }
         self.write_json(RECORD, self._record)
 
@@ -218,7 +218,7 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

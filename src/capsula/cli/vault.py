@@ -1,0 +1,172 @@
+"""`capsula list` and `capsula show`: the capsules in the vault, and one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from capsula.cli.narrate import duration
+from capsula.cli.render import BOLD, DIM, Cell, Column, Sheet, counted, table
+from capsula.config.project import find_project
+from capsula.core.names import printable
+from capsula.errors import CapsulaError, UsageError
+from capsula.vault import record as records
+from capsula.vault.record import Capsule
+
+SHOWN_LINES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """`most` 0: all; of the names in `items` and `statuses` one has to be it, if there are any."""
+
+    most: int
+    items: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+
+    def takes(self, capsule: Capsule) -> bool:
+        return (not self.items or bool(set(self.items) & set(capsule.items))) and (
+            not self.statuses or capsule.status in self.statuses
+        )
+
+
+def list_capsules(directory: str | None, sheet: Sheet, wanted: Wanted, *, as_json: bool) -> int:
+    root = find_project(directory, os.getcwd()).vault
+    found = [capsule for capsule in records.capsules(root) if wanted.takes(capsule)]
+    found = found[: wanted.most] if wanted.most else found
+    if as_json:
+        for capsule in found:
+            print(json.dumps({**capsule.record, "status": capsule.status, "path": capsule.path}))
+        return 0
+    if not found:
+        print(f"There is no such capsule in {printable(root)}.", file=sys.stderr)
+        return 0
+    columns = [
+        Column("capsule"),
+        Column("started"),
+        Column("kind"),
+        Column("status"),
+        Column("time", right=True),
+        Column("command", rest=True),
+    ]
+    for line in table(columns, [_row(capsule) for capsule in found], sheet):
+        print(line)
+    return 0
+
+
+def show(directory: str | None, asked: str, sheet: Sheet, *, as_json: bool) -> int:
+    capsule = _find(directory, asked)
+    if as_json:
+        parts = {name: capsule.json(f"{name}.json") for name in ("context", "pre-run-info", "post-run-info")}
+        print(
+            json.dumps({"path": capsule.path, **capsule.record, "status": capsule.status, **parts}, indent=2)
+        )
+        return 0
+    for line in _page(capsule, sheet):
+        print(line)
+    return 0
+
+
+def show_file(directory: str | None, asked: str, name: str) -> int:
+    capsule = _find(directory, asked)
+    path = os.path.normpath(os.path.join(capsule.path, name))
+    if not path.startswith(capsule.path + os.sep) or not os.path.isfile(path):
+        names = ", ".join(sorted(os.listdir(capsule.path)))
+        raise UsageError(f"{capsule.name} has no file {printable(name)}", hint=f"it has {printable(names)}")
+    sys.stdout.flush()
+    with open(path, "rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer)
+    return 0
+
+
+def verify(directory: str | None, asked: str) -> int:
+    """0 when every file is as it was sealed, else 1."""
+    capsule = _find(directory, asked)
+    if "files" not in capsule.record:
+        raise CapsulaError(f"{capsule.name} was never sealed: it is {capsule.status}")
+    wrong = records.verify(capsule)
+    for text in wrong:
+        print(f"  {text}")
+    if not wrong:
+        print(f"{capsule.name}: {counted(len(capsule.record['files']), 'file')}, all as they were sealed.")
+    return 1 if wrong else 0
+
+
+def _find(directory: str | None, asked: str) -> Capsule:
+    return records.resolve(find_project(directory, os.getcwd()).vault, asked)
+
+
+def _row(capsule: Capsule) -> list[Cell | str]:
+    record = capsule.record
+    seconds = record.get("seconds")
+    return [
+        Cell(printable(capsule.name)),
+        Cell(_moment(record), DIM),
+        str(record.get("kind", "")),
+        capsule.status,
+        duration(seconds) if isinstance(seconds, int | float) else "",
+        printable(str(record.get("command") or "")),
+    ]
+
+
+def _moment(record: Any) -> str:
+    return str(record.get("started", "")).replace("T", " ")[:19]
+
+
+def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
+    record, context = capsule.record, capsule.json("context.json")
+    after = capsule.json("post-run-info.json")
+    yield sheet.paint(printable(capsule.name), BOLD)
+    facts: list[tuple[str, object]] = [
+        ("command", record.get("command")),
+        ("items", ", ".join(capsule.items)),
+        ("status", _status(capsule, record)),
+        ("started", _moment(record)),
+        ("time", duration(record["seconds"]) if "seconds" in record else None),
+        ("memory", f"{after['max_rss_kb'] // 1024} MiB at most" if after.get("max_rss_kb") else None),
+        ("parent", record.get("parent")),
+        ("directory", context.get("cwd")),
+        *_surroundings(context),
+    ]
+    rows = [[Cell(name, DIM), Cell(printable(str(value)))] for name, value in facts if value]
+    yield from table([Column(), Column()], rows, sheet)
+    if record.get("files"):
+        yield "\n" + sheet.paint("Files", BOLD)
+        files = [
+            [Cell(printable(row["name"])), Cell(str(row.get("size", "-> " + row.get("link", ""))))]
+            for row in record["files"]
+        ]
+        yield from table([Column(), Column(right=True)], files, sheet)
+    for title in ("troubles", "notes"):
+        if record.get(title):
+            yield "\n" + sheet.paint(title.capitalize(), BOLD)
+            yield from (f"  {printable(str(text))}" for text in record[title])
+    for name in ("stdout", "stderr"):
+        lines = str(after.get(name) or "").rstrip("\n").split("\n")
+        if lines != [""]:
+            yield "\n" + sheet.paint(name, BOLD)
+            yield from (f"  {printable(line)}" for line in lines[-SHOWN_LINES:])
+    yield sheet.paint(f"\n  all of it: {printable(capsule.path)}", DIM)
+
+
+def _status(capsule: Capsule, record: Any) -> str:
+    code = record.get("exit_code")
+    return capsule.status + (f", exit code {code}" if code is not None else "")
+
+
+def _surroundings(context: Any) -> Iterator[tuple[str, object]]:
+    yield "host", context.get("platform", {}).get("node")
+    yield "system", context.get("platform", {}).get("platform")
+    python = context.get("python", {})
+    if python:
+        count = counted(len(python.get("distributions", ())), "package")
+        yield "python", f"{python.get('version', '').split(' ')[0]} with {count}"
+    for name, git in context.get("git", {}).items():
+        clean = "clean" if git.get("clean") else "with changes"
+        sha = (git.get("sha") or "no commit yet")[:12]
+        yield f"git {printable(name)}", f"{sha} on {git.get('branch') or 'no branch'}, {clean}"
