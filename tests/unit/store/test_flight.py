@@ -43,7 +43,8 @@ if how == "leave":
 class Process:
     def __init__(self, root: str, key: str = KEY, how: str = "end") -> None:
         script = Path(root).with_name("holder.py")
-        script.write_text(HOLDER)
+        if not script.exists():  # writing it again would empty it under one that is just starting
+            script.write_text(HOLDER)
         self.popen = Popen([sys.executable, script, root, key, how], stdin=PIPE, stdout=PIPE, text=True)
 
     def says(self) -> str:
