@@ -1,0 +1,110 @@
+"""The verbs of `capsula cache` and `capsula history`, as the command line takes them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING
+
+from capsula.cli import cache, history
+from capsula.cli.history import OUTCOMES, Wanted
+from capsula.cli.parser import Parser, add, count, reader
+from capsula.cli.render import Sheet
+from capsula.cli.target import Target
+from capsula.config.values import duration, size
+
+if TYPE_CHECKING:
+    from capsula.cli.parser import Verbs
+
+
+def register(nouns: Verbs) -> None:
+    caches = add(nouns, "cache", "the store: stats, gc, verify, clear, trash")
+    _add_cache_verbs(caches.add_subparsers(title="verbs", metavar="VERB"))
+    _add_history(add(nouns, "history", "what ran, what it cost or saved, and why"))
+
+
+def _add_cache_verbs(verbs: Verbs) -> None:
+    stats = add(verbs, "stats", "how much is stored, and what it was good for")
+    stats.add_argument("--json", action="store_true", help="as one JSON object")
+    stats.set_defaults(verb=lambda o, target, sheet: cache.show_stats(target, sheet, as_json=o.json))
+
+    collect = add(
+        verbs,
+        "gc",
+        "make room now: what was used longest ago goes first",
+        "Removes what no result needs and, if the store is above its limit, the results\n"
+        "that were used longest ago, until it is down to 80 % of the limit. This also\n"
+        "happens by itself, in the background. Blobs of the last hour stay until a later sweep.",
+    )
+    collect.add_argument(
+        "--max-size", type=reader(size), metavar="SIZE", help="this limit, instead of store_size"
+    )
+    collect.set_defaults(verb=lambda o, target, _: cache.collect(target, max_size=o.max_size))
+
+    verify = add(
+        verbs,
+        "verify",
+        "read everything and compare it with its digests",
+        "What is bad is set aside, so that the next run makes it again. The exit code is then 1.",
+    )
+    verify.set_defaults(verb=lambda _, target, sheet: cache.verify(target, sheet))
+
+    clear = add(
+        verbs, "clear", "remove all results", "The trash and the journal stay, unless --all is given."
+    )
+    clear.add_argument("--all", action="store_true", help="the trash and the journal too")
+    clear.add_argument("-y", "--yes", action="store_true", help="don't ask")
+    clear.set_defaults(verb=lambda o, target, _: cache.clear(target, everything=o.all, sure=o.yes))
+
+    _add_trash(
+        add(
+            verbs,
+            "trash",
+            "files that had to make way for restored outputs",
+            "What was found in the place of an output and was made by no run of the capsule\n"
+            "is moved here before outputs are restored. It is kept for a week, up to 1 GiB\n"
+            "in all. Without a verb, this lists what there is.",
+        )
+    )
+
+
+def _add_trash(trash: Parser) -> None:
+    trash.set_defaults(
+        verb=lambda o, target, sheet: cache.list_trash(target, sheet, as_json=getattr(o, "json", False))
+    )
+    verbs = trash.add_subparsers(title="verbs", metavar="VERB")
+    listing = add(verbs, "list", "what there is, oldest first")
+    listing.add_argument("--json", action="store_true", help="as JSON, one object a line")
+    restore = add(verbs, "restore", "put one back; nothing is overwritten")
+    restore.add_argument("id", metavar="ID", help="as listed; its beginning is enough")
+    restore.add_argument("--to", metavar="PATH", help="there, instead of where it was")
+    restore.set_defaults(verb=lambda o, target, _: cache.restore_trash(target, asked=o.id, to=o.to))
+    empty = add(verbs, "empty", "delete them for good")
+    empty.add_argument("-y", "--yes", action="store_true", help="don't ask")
+    empty.set_defaults(verb=lambda o, target, _: cache.empty_trash(target, sure=o.yes))
+
+
+def _add_history(parser: Parser) -> None:
+    parser.add_argument(
+        "-n", dest="most", type=reader(count), default=20, metavar="N", help="the last N (20); 0: all"
+    )
+    parser.add_argument("--id", action="append", default=[], metavar="ID", help="of this capsule; repeatable")
+    parser.add_argument(
+        "--outcome",
+        action="append",
+        default=[],
+        choices=OUTCOMES,
+        metavar="|".join(OUTCOMES),
+        help="with this outcome; repeatable",
+    )
+    parser.add_argument(
+        "--since", type=reader(duration), metavar="TIME", help="of the last 90s, 15m, 2h, 7d ..."
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, one object a line")
+    parser.set_defaults(verb=_history)
+
+
+def _history(options: argparse.Namespace, target: Target, sheet: Sheet) -> int:
+    since = None if options.since is None else time.time() - options.since
+    wanted = Wanted(options.most, tuple(options.id), tuple(options.outcome), since)
+    return history.show_history(target, sheet, wanted, as_json=options.json)

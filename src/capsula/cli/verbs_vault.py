@@ -1,0 +1,90 @@
+"""The verbs that record runs and look at what is recorded, as the command line takes them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from capsula.cli.parser import add, add_directory, count, reader
+from capsula.cli.render import Sheet
+
+if TYPE_CHECKING:
+    from capsula.cli.parser import Verbs
+
+STATUSES = ("finished", "failed", "interrupted", "running", "crashed")
+
+
+def register(nouns: Verbs) -> None:
+    captured = add(nouns, "capture", "seal the context of now in the vault", has_store=False)
+    add_directory(captured)
+    captured.add_argument("-q", "--quiet", action="store_true", help="don't print the capsule's directory")
+    captured.set_defaults(verb=_capture)
+    monitored = add(
+        nouns,
+        "monitor",
+        "run a command and seal its context and what came out in the vault",
+        "usage: capsula monitor [-C DIR] [-i ITEM]... [-q] [--] COMMAND...\n\n"
+        "The command has its own input, output, terminal and exit code.",
+        has_store=False,
+    )
+    add_directory(monitored)
+    monitored.add_argument(
+        "-i", "--item", action="append", metavar="ITEM", help="record the files of this item; repeatable"
+    )
+    monitored.add_argument("-q", "--quiet", action="store_true", help="don't say where it was recorded")
+
+    listing = add(nouns, "list", "the capsules in the vault, newest first", has_store=False)
+    add_directory(listing)
+    listing.add_argument(
+        "-n", dest="most", type=reader(count), default=20, metavar="N", help="the last N (20); 0: all"
+    )
+    listing.add_argument("-i", "--item", action="append", default=[], metavar="ITEM", help="of this item")
+    listing.add_argument(
+        "--status",
+        action="append",
+        default=[],
+        choices=STATUSES,
+        metavar="|".join(STATUSES),
+        help="that ended so",
+    )
+    listing.add_argument("--json", action="store_true", help="as JSON, one object a line")
+    listing.set_defaults(verb=_list)
+    showing = add(
+        nouns,
+        "show",
+        "one capsule",
+        "ID is an id, its last six digits, the beginning of one, a directory, an item (its latest),\n"
+        "@latest or @-2 (the one before).",
+        has_store=False,
+    )
+    add_directory(showing)
+    showing.add_argument("id", metavar="ID", nargs="?", default="@latest", help="which one (@latest)")
+    showing.add_argument(
+        "--json", action="store_true", help="everything that is recorded, as one JSON object"
+    )
+    showing.add_argument("--file", metavar="NAME", help="one file of it, as it is")
+    showing.add_argument("--verify", action="store_true", help="whether every file is as it was sealed")
+    showing.set_defaults(verb=_show)
+
+
+def _list(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
+    from capsula.cli import vault
+
+    wanted = vault.Wanted(options.most, tuple(options.item), tuple(options.status))
+    return vault.list_capsules(options.directory, sheet, wanted, as_json=options.json)
+
+
+def _show(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
+    from capsula.cli import vault
+
+    if options.file is not None:
+        return vault.show_file(options.directory, options.id, options.file)
+    if options.verify:
+        return vault.verify(options.directory, options.id)
+    return vault.show(options.directory, options.id, sheet, as_json=options.json)
+
+
+def _capture(options: argparse.Namespace, *_: object) -> int:
+    from capsula.cli import recording
+
+    return recording.capture(options.directory, quiet=options.quiet)
