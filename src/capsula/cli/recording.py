@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from capsula import api
+from capsula.api import steps
 from capsula.config.project import Item, Project, find_project
 from capsula.core.names import printable
 from capsula.core.secrets import mask
@@ -31,10 +31,10 @@ class Asked:
 def capture(directory: str | None, *, quiet: bool) -> int:
     """0 when all of the context could be looked at, else 1: the capsule is sealed all the same."""
     project = find_project(directory, os.getcwd())
-    recorder = api.begin(project, "capture", _warn)
+    recorder = steps.begin(project, "capture", _warn)
     if recorder.draft is None:
         return 1
-    is_whole = api.capture(recorder, project)
+    is_whole = steps.capture(recorder, project)
     recorder.seal("finished" if is_whole else "failed", {})
     if not quiet:
         print(recorder.draft.path)
@@ -45,8 +45,8 @@ def monitor(words: Sequence[str]) -> int:
     """The command's own exit code. A bad option stops it; whatever fails once that is read, the command runs."""
     asked = read_words(words)
     project = find_project(asked.directory, os.getcwd())
-    items = api.items_of(project, asked.items)
-    recorder = api.begin(project, "monitor", _warn)
+    items = steps.items_of(project, asked.items)
+    recorder = steps.begin(project, "monitor", _warn)
     try:
         _before(recorder, project, items, asked.command)
     except KeyboardInterrupt:
@@ -66,7 +66,7 @@ def monitor(words: Sequence[str]) -> int:
 
 def _before(recorder: Recorder, project: Project, items: list[Item], command: tuple[str, ...]) -> None:
     if project.monitor.capture:
-        api.capture(recorder, project)
+        steps.capture(recorder, project)
     recorder.write(
         recording.BEFORE,
         {
@@ -75,7 +75,7 @@ def _before(recorder: Recorder, project: Project, items: list[Item], command: tu
             "timestamp": recording.now(),
             "args": masked(command),
             "items": [item.name for item in items],
-            "inputs": api.hashes(recorder, [rule for item in items for rule in item.inputs]),
+            "inputs": steps.hashes(recorder, [rule for item in items for rule in item.inputs]),
         },
     )
 
@@ -85,13 +85,13 @@ def _run(recorder: Recorder, command: tuple[str, ...]) -> Outcome:
     folder = None
     if recorder.draft is not None:
         folder = recorder.draft.path
-        wanted[api.LIVE.encode()] = os.fsencode(folder)
+        wanted[steps.LIVE.encode()] = os.fsencode(folder)
     return run_command(command, wanted, spool_dir=folder, last=True)
 
 
 def _after(recorder: Recorder, items: list[Item], asked: Asked, outcome: Outcome) -> None:
     rules = [rule for item in items for rule in item.files]
-    files = api.hashes(recorder, rules)
+    files = steps.hashes(recorder, rules)
     recording.take(recorder, rules)
     recording.after_command(recorder, outcome, files)
     status = "finished" if outcome.exit_code == 0 else "failed"
@@ -107,7 +107,7 @@ def _summary(asked: Asked) -> dict[str, object]:
     return {
         "command": " ".join(masked(asked.command)),
         "items": list(asked.items),
-        "parent": os.environ.get(api.LIVE) or None,
+        "parent": os.environ.get(steps.LIVE) or None,
     }
 
 

@@ -1,0 +1,1 @@
+"""What programs call, and the steps of a recorded run that they share with the command line."""

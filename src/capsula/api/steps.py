@@ -1,0 +1,87 @@
+"""The steps that every recorded run takes, whichever door it came through: begin a capsule, look at the context."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from capsula import plugins
+from capsula.config.project import Item, Project
+from capsula.core.names import printable
+from capsula.core.secrets import telling_values
+from capsula.engine import recording
+from capsula.engine.recording import Recorder
+from capsula.errors import CapsulaError, UsageError
+
+if TYPE_CHECKING:
+    from capsula.ports import FileRule
+
+# Tells a monitored program, and what it runs, which capsule is being written.
+LIVE = "CAPSULA_CAPSULE"
+
+
+def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
+    """A new capsule in the vault; where none can be made (a full disk) that is said, and nothing is kept."""
+    draft = None
+    try:
+        draft = plugins.open_vault(project.vault).begin(
+            project.capsule_template, datetime.now(UTC).astimezone(), kind
+        )
+    except (CapsulaError, OSError) as error:
+        reason = error.what if isinstance(error, CapsulaError) else error.strerror
+        warn(f"not recorded: no capsule can be made in {printable(project.vault)}: {reason}")
+    keep = {os.environ[name] for name in project.capture.keep if name in os.environ}
+    return Recorder(draft, project.root, os.getcwd(), warn, telling_values(os.environ) - keep)
+
+
+def capture(recorder: Recorder, project: Project) -> bool:
+    """The context, as the project says; whether all of it could be looked at."""
+    commands = project.capture.pre_capture_commands
+    is_whole = recording.run_first(recorder, commands, lambda command: _shell(command, project.root))
+    probes = plugins.recording_probes(project, os.environ)
+    return recording.capture(recorder, probes, project.capture.files) and is_whole
+
+
+def items_of(project: Project, names: Iterable[str]) -> list[Item]:
+    """Raises UsageError for a name that the project doesn't have."""
+    found = []
+    for name in names:
+        if name not in project.monitor.items:
+            known = ", ".join(printable(each) for each in project.monitor.items)
+            raise UsageError(
+                f"there is no item {printable(name)}",
+                hint=f"the items of {project.file}: {known}"
+                if known
+                else f"an item is a section of capsula.toml: [monitor.item.{printable(name)}.files]",
+            )
+        found.append(project.monitor.items[name])
+    return found
+
+
+def hashes(recorder: Recorder, rules: Iterable[FileRule]) -> dict[str, Any]:
+    """path -> {hash_algorithm, file_hash} of the files that an item names."""
+    pairs = tuple((rule.path, rule.hash) for rule in rules)
+    section: dict[str, Any] = {}
+    with recorder.attempt("can't hash the files of the item"):
+        found = plugins.files_probe(pairs, recorder.root).read()
+        recorder.notes.extend(found.left_out)
+        section.update(found.sections["files"])  # type: ignore[arg-type]
+    return section
+
+
+def _shell(command: str, root: str) -> int:
+    # On stderr: what the monitored program writes to stdout is its own.
+    return subprocess.run(
+        command, shell=True, cwd=root, stdin=subprocess.DEVNULL, stdout=_stderr(), check=False
+    ).returncode
+
+
+def _stderr() -> int:
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # a notebook, a test, a closed one
+        return subprocess.DEVNULL
