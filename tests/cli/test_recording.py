@@ -479,3 +479,35 @@ def test_a_capsule_that_was_changed_is_found_out(project):
     log.write_text("something else")
     done = project.run("capsula", "show", "--verify")
     assert (done.returncode, done.stdout) == (1, b"  stdout.txt: other bytes than were sealed\n")
+
+
+# ---------------------------------------------------------------------------------------------------- diff
+
+
+def test_what_differs_between_two_runs_is_told(project):
+    project.write("job.py", "import sys\nprint('fixed')\nprint('lr', sys.argv[1])\n")
+    project.git("init")
+    project.git("add", "job.py")
+    project.git("commit", "-m", "x")
+    project.monitor("-q", sys.executable, "job.py", "0.1")
+    project.monitor("-q", sys.executable, "job.py", "0.1")
+    done = project.run("capsula", "diff", "--exit-code")
+    assert (done.returncode, done.stderr) == (0, b""), done
+    assert b"Nothing that is recorded differs" in done.stdout
+    project.write("job.py", "import sys\nprint('fixed')\nprint('lr', sys.argv[1])\nsys.exit(4)\n")
+    project.monitor("-q", sys.executable, "job.py", "0.2", environ={"SCALE": "3"})
+    done = project.run("capsula", "diff", "@-2", "@latest", "--exit-code", "-u")
+    assert done.returncode == 1
+    told = [" ".join(line.split()) for line in done.stdout.decode().splitlines()]
+    assert told[3:] == [
+        *("How it ended", "status finished → failed", "exit_code 0 → 4", ""),
+        *("Command", "[2] 0.1 → 0.2", ""),
+        *("Code", "work job.py changed in the second only (+1 -0)", ""),
+        *("Variables", "SCALE (none) → 3", ""),
+        *("Logs", "stdout, line 2 lr 0.1 → lr 0.2"),
+        *("--- - stdout", "+++ + stdout", "@@ -1,2 +1,2 @@", "fixed", "-lr 0.1", "+lr 0.2"),
+    ]
+    told = json.loads(project.run("capsula", "diff", "--json", "--only", "command").stdout)
+    assert (told["same"], [section["name"] for section in told["sections"]]) == (False, ["command"])
+    assert project.run("capsula", "diff", "--only", "comand").returncode == 2
+    assert project.run("capsula", "diff", "nothing").returncode == 2

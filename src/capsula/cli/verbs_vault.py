@@ -11,6 +11,10 @@ from capsula.cli.render import Sheet
 if TYPE_CHECKING:
     from capsula.cli.parser import Verbs
 
+SECTIONS = (
+    "outcome", "command", "code", "inputs", "packages", "python", "variables", "tools", "context", "machine", "result",
+    "metrics", "outputs", "logs", "cost",
+)  # fmt: skip
 STATUSES = ("finished", "failed", "interrupted", "running", "crashed")
 
 
@@ -65,6 +69,33 @@ def register(nouns: Verbs) -> None:
     showing.add_argument("--file", metavar="NAME", help="one file of it, as it is")
     showing.add_argument("--verify", action="store_true", help="whether every file is as it was sealed")
     showing.set_defaults(verb=_show)
+    _add_diff(nouns)
+
+
+def _add_diff(nouns: Verbs) -> None:
+    differing = add(
+        nouns,
+        "diff",
+        "what differs between two capsules",
+        "Only what differs is shown: how they ended, what may be the cause of it, what came of it.\n"
+        "Without OLD and NEW, the last two are compared; OLD alone is compared with the last.",
+        has_store=False,
+    )
+    add_directory(differing)
+    differing.add_argument("old", metavar="OLD", nargs="?", help="an id as for `capsula show`")
+    differing.add_argument("new", metavar="NEW", nargs="?", default="@latest", help="(@latest)")
+    differing.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=SECTIONS,
+        metavar="SECTION",
+        help=f"only this part; repeatable: {', '.join(SECTIONS)}",
+    )
+    differing.add_argument("-u", "--logs", action="store_true", help="the lines of the logs that differ, too")
+    differing.add_argument("--exit-code", action="store_true", help="end with 1 when something differs")
+    differing.add_argument("--json", action="store_true", help="as one JSON object")
+    differing.set_defaults(verb=_diff)
 
 
 def _list(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
@@ -82,6 +113,20 @@ def _show(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
     if options.verify:
         return vault.verify(options.directory, options.id)
     return vault.show(options.directory, options.id, sheet, as_json=options.json)
+
+
+def _diff(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
+    from capsula.cli import difference
+
+    return difference.diff(
+        options.directory,
+        (options.old or "@-2", options.new),
+        sheet,
+        only=options.only,
+        as_json=options.json,
+        logs=options.logs,
+        exit_code=options.exit_code,
+    )
 
 
 def _capture(options: argparse.Namespace, *_: object) -> int:
