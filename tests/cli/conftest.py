@@ -21,6 +21,8 @@ import pytest
 
 SCRIPTS = Path(sys.executable).parent
 PATIENCE = 60
+MARK = ".capsula-vault"
+SCHEMAS = Path(__file__).parents[2] / "src/capsula/schemas"
 # Longer than the time for which a change is too fresh to be trusted: see the docs on freshness.
 STALE_NS = 100_000_000
 
@@ -67,6 +69,8 @@ class Workspace:
             "LC_ALL": "C.UTF-8",
         }
         self.prefix: tuple[str, ...] = ()
+        # Capsules that a test spoils itself are let be.
+        self.spoiled: set[Path] = set()
         self.started: list[subprocess.Popen[bytes]] = []
 
     # ------------------------------------------------------------------------------------------------ files
@@ -236,6 +240,27 @@ def ws(tmp_path: Path) -> Iterator[Workspace]:
             if stream is not None:
                 stream.close()
     make_readable(tmp_path)
+    wrong = [line for capsule in capsules_below(tmp_path) for line in not_of_the_schemas(capsule, workspace)]
+    assert not wrong, "\n".join([*wrong, f"what a capsule may hold is written in {SCHEMAS}"])
+
+
+def capsules_below(place: Path) -> list[Path]:
+    return sorted(path.parent for path in place.rglob("capsule.json") if (path.parent.parent / MARK).exists())
+
+
+def not_of_the_schemas(capsule: Path, workspace: Workspace) -> list[str]:
+    """What in the JSON files of a capsule isn't as src/capsula/schemas says. Files that the user named have other
+    names, as those of a capsule are never given away."""
+    from jsonschema import Draft202012Validator
+
+    wrong = []
+    for schema in sorted(SCHEMAS.glob("*.schema.json")):
+        path = capsule / schema.name.replace(".schema", "")
+        if path.exists() and path not in workspace.spoiled:
+            check = Draft202012Validator(json.loads(schema.read_text()))
+            for error in check.iter_errors(json.loads(path.read_text())):
+                wrong.append(f"{path}: {'/'.join(map(str, error.absolute_path))}: {error.message[:300]}")
+    return wrong
 
 
 @pytest.fixture(params=["seen for the first time", "remembered", "recalled"])
