@@ -16,7 +16,10 @@ from capsula.config.project import find_project
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
 from capsula.vault import record as records
+from capsula.vault import remarks
 from capsula.vault.record import Capsule
+from capsula.vault.remarks import Remarks
+from capsula.vault.vault import VaultError
 
 SHOWN_LINES = 10
 
@@ -63,9 +66,9 @@ def show(directory: str | None, asked: str, sheet: Sheet, *, as_json: bool) -> i
     capsule = _find(directory, asked)
     if as_json:
         parts = {name: capsule.json(f"{name}.json") for name in ("context", "pre-run-info", "post-run-info")}
-        print(
-            json.dumps({"path": capsule.path, **capsule.record, "status": capsule.status, **parts}, indent=2)
-        )
+        said = _remarks(capsule)
+        whole = {"path": capsule.path, **capsule.record, "status": capsule.status}
+        print(json.dumps({**whole, "tags": said.tags, "note": said.note, **parts}, indent=2))
         return 0
     for line in _page(capsule, sheet):
         print(line)
@@ -120,11 +123,13 @@ def _moment(record: Any) -> str:
 
 def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
     record, context = capsule.record, capsule.json("context.json")
+    said = _remarks(capsule)
     after = capsule.json("post-run-info.json")
     yield sheet.paint(printable(capsule.name), BOLD)
     facts: list[tuple[str, object]] = [
         ("command", record.get("command")),
         ("items", ", ".join(capsule.items)),
+        ("tags", ", ".join(said.tags)),
         ("status", _status(capsule, record)),
         ("started", _moment(record)),
         ("time", duration(record["seconds"]) if "seconds" in record else None),
@@ -135,6 +140,9 @@ def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
     ]
     rows = [[Cell(name, DIM), Cell(printable(str(value)))] for name, value in facts if value]
     yield from table([Column(), Column()], rows, sheet)
+    if said.note:
+        yield "\n" + sheet.paint("Note", BOLD)
+        yield from (f"  {printable(line)}" for line in said.note.split("\n"))
     if record.get("files"):
         yield "\n" + sheet.paint("Files", BOLD)
         files = [
@@ -152,6 +160,14 @@ def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
             yield "\n" + sheet.paint(name, BOLD)
             yield from (f"  {printable(line)}" for line in lines[-SHOWN_LINES:])
     yield sheet.paint(f"\n  all of it: {printable(capsule.path)}", DIM)
+
+
+def _remarks(capsule: Capsule) -> Remarks:
+    try:
+        return remarks.read(os.path.dirname(capsule.path), capsule.id)
+    except VaultError as error:
+        print(f"capsula: {error.what}", file=sys.stderr)
+        return remarks.NONE
 
 
 def _status(capsule: Capsule, record: Any) -> str:

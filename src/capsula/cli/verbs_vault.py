@@ -70,6 +70,7 @@ def register(nouns: Verbs) -> None:
     showing.add_argument("--verify", action="store_true", help="whether every file is as it was sealed")
     showing.set_defaults(verb=_show)
     _add_diff(nouns)
+    _add_remarks(nouns)
 
 
 def _add_diff(nouns: Verbs) -> None:
@@ -96,6 +97,43 @@ def _add_diff(nouns: Verbs) -> None:
     differing.add_argument("--exit-code", action="store_true", help="end with 1 when something differs")
     differing.add_argument("--json", action="store_true", help="as one JSON object")
     differing.set_defaults(verb=_diff)
+
+
+def _add_remarks(nouns: Verbs) -> None:
+    tagging = add(
+        nouns,
+        "tag",
+        "give a capsule tags, or take them away",
+        "Sealed capsules aren't changed: tags and notes lie beside them in the vault.\n"
+        "Without a TAG, those that it has are printed.",
+        has_store=False,
+    )
+    add_directory(tagging)
+    tagging.add_argument("id", metavar="ID", help="which one, as for capsula show")
+    tagging.add_argument("tags", metavar="TAG", nargs="*", help="a word without blanks and commas")
+    tagging.add_argument(
+        "--remove", action="extend", nargs="+", default=[], metavar="TAG", help="take these away"
+    )
+    tagging.set_defaults(verb=_tag)
+    noting = add(
+        nouns, "note", "write a note for a capsule", "Without a TEXT, the note is printed.", has_store=False
+    )
+    add_directory(noting)
+    noting.add_argument("id", metavar="ID", help="which one, as for capsula show")
+    noting.add_argument("text", metavar="TEXT", nargs="?", help="in place of the note before; '': no note")
+    noting.set_defaults(verb=_note)
+
+
+def _tag(options: argparse.Namespace, *_: object) -> int:
+    from capsula.cli import remarks
+
+    return remarks.tag(options.directory, options.id, options.tags, options.remove)
+
+
+def _note(options: argparse.Namespace, *_: object) -> int:
+    from capsula.cli import remarks
+
+    return remarks.note(options.directory, options.id, options.text)
 
 
 def _list(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
