@@ -1,5 +1,5 @@
 # Everything sets itself up from nothing: a Python of 3.11 or later is all that must be there.
-#   make demo    a real C project is built once, and then fetched instead of built
+#   make demo    a real C project is built once, and then fetched; a calculation is recorded, and compared
 #   make test    the whole test suite, through the installed commands
 #   make check   format, lint, types, layers, dead code
 #   make bench   side by side with other task caches (BENCH_ARGS=... is passed on)
@@ -47,7 +47,8 @@ format: .venv/tools.stamp
 
 demo: .venv/capsula.stamp
 	@dev/need make cc
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo/run.py
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo/build.py
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo/record.py
 
 bench: .venv/capsula.stamp
 	$(BIN)/python bench/run.py $(BENCH_ARGS)

@@ -10,11 +10,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-SCRATCH = HERE.parent / "build" / "demo"
+from stage import HERE, SCRATCH, clear, note, seconds, shell, title
+
 DOWNLOADS = SCRATCH / "downloads"
 WORK = SCRATCH / "work"
 
@@ -26,33 +25,13 @@ RELEASE = "jq-1.13.0/deps/jq-1.8.2.tar.gz"
 CAPSULE = "capsule -i jq-1.8.2 -i build.sh -o out"
 RUN = f"{CAPSULE} -- ./build.sh"
 
-COLOUR = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 summary: list[tuple[str, bool, float]] = []
-
-
-def title(text: str) -> None:
-    print("\n" + (f"\033[1m{text}\033[0m" if COLOUR else text), flush=True)
-
-
-def note(text: str) -> None:
-    print(f"\033[2m{text}\033[0m" if COLOUR else text, flush=True)
-
-
-def shell(command: str) -> float:
-    """Shows a command and runs it; answers the seconds that it took."""
-    print("$ " + (f"\033[36m{command}\033[0m" if COLOUR else command), flush=True)
-    started = time.perf_counter()
-    done = subprocess.run(command, shell=True, cwd=WORK, env=environment())
-    took = time.perf_counter() - started
-    if done.returncode != 0:
-        sys.exit(f"demo: that command failed with exit code {done.returncode}")
-    return took
 
 
 def capsule(what: str, command: str, *, builds: bool) -> None:
     """Runs a capsule, and checks by the build's own log that it was or wasn't built."""
     before = times_built()
-    took = shell(command)
+    took = shell(command, WORK)
     built = times_built() > before
     if built:
         note(f"  built in {seconds(took)}")
@@ -70,16 +49,6 @@ def capsule(what: str, command: str, *, builds: bool) -> None:
 def times_built() -> int:
     log = WORK / "builds.log"
     return len(log.read_text().splitlines()) if log.exists() else 0
-
-
-def seconds(took: float) -> str:
-    return f"{took:.1f} s" if took >= 1 else f"{took * 1000:.0f} ms"
-
-
-def environment() -> dict[str, str]:
-    """The caller's, with a home and a store of the demo's own, and without settings of the caller's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CAPSULE", "XDG_"))}
-    return kept | {"HOME": str(SCRATCH / "home"), "XDG_CACHE_HOME": str(SCRATCH / "cache")}
 
 
 def is_right(path: Path) -> bool:
@@ -107,9 +76,7 @@ def download() -> None:
 
 def prepare() -> None:
     """A fresh work directory with jq's source and the build script; an empty store."""
-    for old in WORK, SCRATCH / "cache", SCRATCH / "home":
-        shutil.rmtree(old, ignore_errors=True)
-        old.mkdir(parents=True)
+    clear(WORK, SCRATCH / "cache", SCRATCH / "home")
     with tarfile.open(SDIST) as sdist:
         release = sdist.extractfile(RELEASE)
         assert release is not None
@@ -131,26 +98,26 @@ def main() -> None:
     capsule("again", RUN, builds=False)
 
     title("3  Clean, and get it back")
-    shell("rm -rf out")
+    shell("rm -rf out", WORK)
     capsule("outputs deleted", RUN, builds=False)
-    shell("echo '{\"capsule\": [1, 2, 3]}' | out/bin/jq -c '.capsule | map(. * .)'")
+    shell("echo '{\"capsule\": [1, 2, 3]}' | out/bin/jq -c '.capsule | map(. * .)'", WORK)
 
     title("4  Touch a file: times don't count, contents do")
-    shell("touch jq-1.8.2/src/*.c")
+    shell("touch jq-1.8.2/src/*.c", WORK)
     capsule("sources touched", RUN, builds=False)
 
     title("5  Change a file: a miss, and --explain says which")
-    shell("echo 'def cube: . * . * .;' >> jq-1.8.2/src/builtin.jq")
+    shell("echo 'def cube: . * . * .;' >> jq-1.8.2/src/builtin.jq", WORK)
     capsule("one file edited", f"{CAPSULE} --explain -- ./build.sh", builds=True)
-    shell("out/bin/jq -n '3 | cube'")
+    shell("out/bin/jq -n '3 | cube'", WORK)
 
     title("6  Undo it: the earlier result is still known")
-    shell("sed -i.bak '/def cube/d' jq-1.8.2/src/builtin.jq && rm jq-1.8.2/src/builtin.jq.bak")
+    shell("sed -i.bak '/def cube/d' jq-1.8.2/src/builtin.jq && rm jq-1.8.2/src/builtin.jq.bak", WORK)
     capsule("edit undone", f"{CAPSULE} --explain -- ./build.sh", builds=False)
 
     title("7  What it was good for")
-    shell("capsula history")
-    shell("capsula cache stats")
+    shell("capsula history", WORK)
+    shell("capsula cache stats", WORK)
 
     title("jq 1.8.2, built or fetched")
     slowest = max(took for _, _, took in summary)
