@@ -247,6 +247,17 @@ def test_odd_names_work_as_inputs_and_outputs(ws, first, name):
     assert "\x1b" not in done.err
 
 
+@pytest.mark.parametrize("name", ODD.values(), ids=ODD)
+def test_odd_names_work_at_the_top_too(ws, name):
+    ws.write(name, "one")
+    pattern = name
+    if name.startswith("!"):
+        ws.write(name[1:], "another")
+        pattern = f"./{name}"
+    assert inputs(ws, f"-i={pattern}") == [name]
+    assert name in inputs(ws, "-i", ".", f"--input={pattern}")
+
+
 @pytest.mark.parametrize("where", ["home", "file", "variable"])
 def test_odd_names_work_in_every_place(ws, where):
     name = " \u00fc a'\"\\*[1]\n\t-x"

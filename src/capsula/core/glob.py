@@ -73,8 +73,9 @@ def matches(pattern_set: "PatternSet", path: str, is_dir: bool) -> bool:
 class PatternSet:
     """Includes and `!`excludes, relative to one base.
 
-    `includes` are the texts of the includes in their order: bit i of every mask in a `State` is `includes[i]`. `start`
-    is the state at the base directory. Raises UsageError for a pattern that is empty, absolute, or has `..` or a NUL.
+    `includes` are the texts of the includes in their order, without a leading `./`: bit i of every mask in a `State` is
+    `includes[i]`. `start` is the state at the base directory. Raises UsageError for a pattern that is empty, absolute,
+    or has `..` or a NUL.
     """
 
     __slots__ = ("includes", "start")
@@ -87,7 +88,7 @@ class PatternSet:
                 _insert(barred, pattern[1:], 1)
             else:
                 _insert(wanted, pattern, 1 << len(includes))
-                includes.append(pattern)
+                includes.append(pattern.removeprefix("./"))
         pool: Pool = {}
         self.includes = tuple(includes)
         self.start = _arrive(pool, _closure((wanted,)), _closure((barred,)), 0) or State(pool, 0, 0, (), ())

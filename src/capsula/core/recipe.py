@@ -124,10 +124,10 @@ def place(recipe: Recipe, patterns: "Iterable[str]") -> tuple[Area, Area]:
         below = is_below(absolute.rstrip("/") or "/", base)
         if below:
             seen = relative(absolute, base)
-            inside.append(sign + (seen if seen.rstrip("/") else "."))
+            inside.append(sign + _spelled_out(seen if seen.rstrip("/") else "."))
         if not below or negated:
             # An include outside may reach down into the base (`../**`), so an exclude holds there too.
-            outside.append(sign + (absolute[1:] or "." if negated else absolute[1:]))
+            outside.append(sign + _spelled_out(absolute[1:] or "." if negated else absolute[1:]))
         if not negated:
             written[0 if below else 1].append(pattern)
             if not below:
@@ -162,7 +162,7 @@ def place_outputs(recipe: Recipe) -> tuple[Area, Area]:
 def _names_one_of(pattern: str, paths: set[str]) -> bool:
     if not paths:
         return False
-    output = PatternSet((pattern,))
+    output = PatternSet((_spelled_out(pattern),))
     return any([matches(output, path[1:], is_dir=False) for path in paths])
 
 
@@ -183,6 +183,11 @@ def _absolute(recipe: Recipe, text: str) -> str:
     if text.startswith("//"):
         return normal(recipe.root + "/" + text[2:])
     return normal(text if text.startswith("/") else recipe.cwd + "/" + text)
+
+
+def _spelled_out(pattern: str) -> str:
+    """A relative pattern that means the file `!x` where its first name is that, and not an exclude of `x`."""
+    return "./" + pattern if pattern.startswith("!") else pattern
 
 
 def _spelled_prefix(text: str) -> str:

@@ -140,7 +140,7 @@ def test_the_base_itself_means_everything_below_it(pattern: str) -> None:
 
 def test_a_leading_dot_slash_makes_an_exclamation_mark_ordinary() -> None:
     patterns = PatternSet(("./!x",))
-    assert patterns.includes == ("./!x",)
+    assert patterns.includes == ("!x",)
     assert matches(patterns, "!x", False)
 
 

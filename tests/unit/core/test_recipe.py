@@ -235,6 +235,16 @@ def test_an_output_that_is_named_as_an_input_stays_one(output: str) -> None:
     assert found(areas, "/home/me/w/app/fmt.c") == ["app/fmt.c"]
 
 
+@pytest.mark.parametrize("pattern", ["./!x", "//!x", "/home/me/w/app/!x", "../app/!x"])
+def test_a_name_with_an_exclamation_mark_is_no_exclude(pattern: str) -> None:
+    here = "/home/me/w/app"
+    asked = recipe(root=here, inputs=(pattern, "y"), outputs=("./!z",))
+    assert found(place_inputs(asked), here + "/!x") == ["!x"]
+    assert found(place_inputs(recipe(root=here, inputs=(".", pattern))), here + "/x") == ["x"]
+    assert not found(place_inputs(recipe(root=here, inputs=(".", "!" + pattern))), here + "/!x")
+    assert found(place_outputs(asked), here + "/!z") == ["!z"]
+
+
 def test_an_exclude_among_the_outputs_excludes_no_input() -> None:
     areas = place_inputs(recipe(inputs=("**",), outputs=("dist", "!keep")))
     assert found(areas, "/home/me/w/app/keep") == ["app/keep"]
