@@ -118,6 +118,21 @@ def test_git_and_our_own_stores_match_only_where_they_are_spelled(ws):
     assert [ws.capsule(*named, do=": 2", env=own).ran for _ in range(4)] == [1, 0, 0, 0]
 
 
+def test_recorded_runs_are_no_inputs_wherever_the_vault_is(ws):
+    a_tree(ws)
+    ws.write("capsula.toml", 'vault-directory = "sub/runs"\n')
+    assert ws.tool("monitor", "-q", "true").code == 0
+    seen = inputs(ws, "-i", ".")
+    assert not [path for path in seen if "runs" in path]
+    ws.warm("-i", ".", do=":")
+    for _ in range(2):
+        assert ws.tool("monitor", "-q", "true").code == 0
+        assert ws.capsule("-i", ".", do=":").ran == 0
+    assert "sub/runs/.gitignore" in inputs(ws, "-i", ".", "-i", "sub/runs/.gitignore")
+    ws.path("sub/runs/.capsula-vault").unlink()
+    assert ws.capsule("-i", ".", do=":").ran == 1
+
+
 def test_our_own_store_is_known_by_whatever_way_leads_to_it(ws):
     a_tree(ws)
     os.symlink(ws.root, ws.base / "by link")

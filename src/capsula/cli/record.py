@@ -4,7 +4,8 @@ import posix
 
 from capsula import engine
 from capsula.cli.recall import ENTRY_HEAD, VERSION, keyed_hash
-from capsula.config.places import VAULT_MARK, upwards
+from capsula.config.places import upwards
+from capsula.core.glob import VAULT_MARK
 from capsula.core.names import printable
 from capsula.core.recipe import normal
 from capsula.store.layout import entry_path
@@ -174,4 +175,7 @@ def watched_outputs(outputs: "Outputs") -> "tuple[Area, list[tuple[str, int]]]":
 
 def watched_area(found: "Survey") -> "Area":
     folders = [(found.full(f.path), f.names, f.skipped, f.listing) for f in found.folders.values()]
-    return folders, [(found.full(path), seen) for path, seen in found.followed.items()]
+    beyond = [(found.full(path), seen) for path, seen in found.followed.items()]
+    # A vault is passed over for its mark: without that, what is in it counts.
+    beyond += [(mark, look(mark)) for mark in found.vault_marks]
+    return folders, beyond

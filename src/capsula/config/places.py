@@ -4,15 +4,13 @@ import _imp
 import os
 import posix
 
+from capsula.core.glob import VAULT_MARK
 from capsula.core.names import printable
 from capsula.errors import NotAvailable, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsula.core.recipe import Recipe
-
-# A directory that holds this file is a vault: nothing in it is ever an input or output by wildcard.
-VAULT_MARK = ".capsula-vault"
 
 
 def find_root(given: "str | None", cwd: str) -> str:
@@ -62,8 +60,9 @@ def default_store(environ: "dict[bytes, bytes]") -> str:
 
 
 def hidden_directories(store_root: str, recipe: "Recipe", environ: "dict[bytes, bytes]") -> tuple[str, ...]:
-    """What is ours: the store, the default one (recall always writes there), the vault. Also outside the base, where
-    `-i '../**'` would find what each run changes.
+    """What is ours: the store, the default one (recall always writes there), the vault in its usual place (others are
+    known by their mark when a survey comes to them). Also outside the base, where `-i '../**'` would find what each run
+    changes.
     """
     stores = [store_root] if store_root else []
     try:

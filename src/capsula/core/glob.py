@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     Pool = dict[tuple[int, int, int, frozenset["_Node"], frozenset["_Node"]], "State"]
 
 _ANY: "CharTest" = (True, "", ())
+# A directory that holds this file is a vault: nothing in it is ever an input or output by wildcard.
+VAULT_MARK = ".capsula-vault"
 
 
 def is_reserved(name: str) -> bool:
@@ -158,8 +160,13 @@ class State:
             self._by_fits[fits] = self._follow(name)
         return self._by_fits[fits]
 
-    def _follow(self, name: str) -> "State | None":
-        reserved = is_reserved(name)
+    def spelled(self, name: str, /) -> "State | None":
+        """The state of a child that is reserved because of what it is (a store, a vault): only a segment that spells
+        its name leads there."""
+        return self._follow(name, reserved=True)
+
+    def _follow(self, name: str, *, reserved: bool = False) -> "State | None":
+        reserved = reserved or is_reserved(name)
         wanted = [after for node in self._wanted for after in node.after(name, spelled_only=reserved)]
         barred = [after for node in self._barred for after in node.after(name, spelled_only=False)]
         return _arrive(self._pool, _closure(wanted), _closure(barred), 0 if reserved else self.everything)

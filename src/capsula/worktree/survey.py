@@ -3,7 +3,7 @@
 import posix
 from stat import S_ISLNK
 
-from capsula.core.glob import is_reserved
+from capsula.core.glob import VAULT_MARK, is_reserved
 from capsula.core.names import printable
 from capsula.errors import InputError
 from capsula.worktree.listing import list_folder, list_names, look
@@ -53,9 +53,9 @@ class Folder:
 
 class Survey:
     """`folders` by path, parents first. `followed` is what each declared link, or link on the way, leads to
-    (None: nowhere)."""
+    (None: nowhere). `vault_marks` are full paths: what lies beside them was passed over."""
 
-    __slots__ = ("area", "followed", "folders", "matched", "notes")
+    __slots__ = ("area", "followed", "folders", "matched", "notes", "vault_marks")
 
     def __init__(self, area: "Area") -> None:
         self.area = area
@@ -63,6 +63,7 @@ class Survey:
         self.followed: dict[str, Look | None] = {}
         self.matched = 0
         self.notes: list[str] = []
+        self.vault_marks: tuple[str, ...] = ()
 
     def unmatched(self) -> tuple[str, ...]:
         """The include patterns, as written, that matched nothing."""
@@ -89,13 +90,27 @@ def join(folder: str, name: str) -> str:
 
 
 def survey(area: "Area", hidden: tuple[str, ...] = ()) -> Survey:
-    """Walk the area once. `hidden` are absolute directories (stores, vaults) that only a literal pattern can reach.
+    """Look at the area once. `hidden` are absolute directories (stores, vaults) that only a literal pattern can reach.
 
     Raises InputError when something that may match can't be looked at.
     """
+    marks: tuple[str, ...] = ()
+    while True:
+        found, vaults = _walk(area, hidden)
+        if not vaults:
+            found.vault_marks = marks
+            return found
+        # That a directory is a vault shows only once it is listed, and then its parent has let it in: begin again.
+        hidden += vaults
+        marks += tuple([join(vault, VAULT_MARK) for vault in vaults])
+
+
+def _walk(area: "Area", hidden: tuple[str, ...]) -> tuple[Survey, tuple[str, ...]]:
+    """What was found, and the vaults among it that `hidden` doesn't name yet."""
     found = Survey(area)
+    vaults: list[str] = []
     if not area.patterns.includes:
-        return found
+        return found, ()
     secret = _hidden_names(area.base, hidden)
     pending: list[tuple[str, State, bool]] = [("", area.patterns.start, False)]
     while pending:
@@ -120,7 +135,9 @@ def survey(area: "Area", hidden: tuple[str, ...] = ()) -> Survey:
             ) from error
         found.folders[path] = folder
         pending += children
-    return found
+        if (VAULT_MARK in folder.listing or VAULT_MARK in folder.skipped) and path and full not in hidden:
+            vaults.append(full)
+    return found, tuple(vaults)
 
 
 def _hidden_names(base: str, hidden: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -157,8 +174,13 @@ def _take_all(
 
 
 def _look_for(found: Survey, folder: Folder, full: str, state: "State") -> "list[tuple[str, State, bool]]":
-    folder.names = state.literals
-    folder.listing = list_names(full, folder.names or ())
+    names = state.literals or ()
+    above = found.folders.get(folder.path.rpartition("/")[0]) if folder.path else None
+    if names and above is not None and above.names is None:
+        # A wildcard may have led here (`*/x`), and what lies in a vault isn't for wildcards.
+        names += (VAULT_MARK,)
+    folder.names = names
+    folder.listing = list_names(full, names)
     folder.taken = set()
     children = []
     for name, seen in folder.listing.items():
@@ -177,7 +199,7 @@ def _filter(
     with posix.scandir(full) as entries:
         for entry in entries:
             name = entry.name
-            child = None if name in secret else state.step(name)
+            child = state.spelled(name) if name in secret else state.step(name)
             if child is None:
                 skipped.append(name)
                 continue

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from capsula.config.places import (
-    VAULT_MARK,
     default_store,
     find_root,
     find_store,
@@ -15,6 +14,7 @@ from capsula.config.places import (
     memory_path,
     upwards,
 )
+from capsula.core.glob import VAULT_MARK
 from capsula.core.recipe import Recipe
 from capsula.errors import NotAvailable
 

@@ -105,6 +105,24 @@ def test_hidden_directories_are_found_only_when_they_are_spelled(base: Path) -> 
         assert "src/c.c" in paths
         assert not [path for path in paths if "store" in path or "vault" in path], patterns
     assert look(base, "store/cas/x", hidden=hidden).paths() == ["store/cas/x"]
+    assert look(base, "*.c", "store/cas/x", hidden=hidden).paths() == ["a.c", "store/cas/x"]
+    assert "src/vault/y" in look(base, "**", "src/vault", hidden=hidden).paths()
+    assert "store/cas/x" not in look(base, "**", "src/vault", hidden=hidden).paths()
+
+
+@pytest.mark.parametrize("patterns", [("**",), ("**", "!nothing"), ("**/y",), ("src/*/y", "a.c")])
+def test_a_vault_is_passed_over_wherever_it_is_unless_it_is_spelled(
+    base: Path, patterns: tuple[str, ...]
+) -> None:
+    plant(base, "src/runs/.capsula-vault", "src/runs/run/y", "src/runs/y", "src/other/y")
+    found = look(base, *patterns)
+    assert "src/other/y" in found.paths()
+    assert not [path for path in found.paths() if "runs" in path]
+    assert found.vault_marks == (str(base / "src/runs/.capsula-vault"),)
+    assert "src/runs/y" in look(base, *patterns, "src/runs/y").paths()
+    assert "src/runs/run/y" not in look(base, *patterns, "src/runs/y").paths()
+    (base / "src/runs/.capsula-vault").unlink()
+    assert "src/runs/y" in look(base, *patterns).paths()
 
 
 def test_a_link_is_an_entry_and_its_directory_is_not_walked(base: Path) -> None:
