@@ -145,10 +145,7 @@ def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
         yield from (f"  {printable(line)}" for line in said.note.split("\n"))
     if record.get("files"):
         yield "\n" + sheet.paint("Files", BOLD)
-        files = [
-            [Cell(printable(row["name"])), Cell(str(row.get("size", "-> " + row.get("link", ""))))]
-            for row in record["files"]
-        ]
+        files = [[Cell(printable(row["name"])), Cell(_size(row))] for row in record["files"]]
         yield from table([Column(), Column(right=True)], files, sheet)
     for title in ("troubles", "notes"):
         if record.get(title):
@@ -168,6 +165,10 @@ def _remarks(capsule: Capsule) -> Remarks:
     except VaultError as error:
         print(f"capsula: {error.what}", file=sys.stderr)
         return remarks.NONE
+
+
+def _size(row: Any) -> str:
+    return f"-> {printable(row['link'])}" if "link" in row else str(row.get("size", "directory"))
 
 
 def _status(capsule: Capsule, record: Any) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from capsula.ports import Captured, Draft, FileRule, Outcome, Probe
 
 CONTEXT, BEFORE, AFTER = "context.json", "pre-run-info.json", "post-run-info.json"
+PACKAGES = "packages.json"
 # So much of a log stands in post-run-info.json itself; all of it is in a file beside.
 SHOWN_LOG = 1 << 20
 _PIECE = 8 << 20
@@ -97,6 +98,7 @@ def capture(recorder: Recorder, probes: Iterable[Probe], rules: Iterable[FileRul
         }
     context["timestamp"] = now()
     context["probes"] = read
+    _set_packages_apart(recorder, context)
     recorder.write(CONTEXT, context)
     for name, content in files.items():
         if recorder.draft is not None:
@@ -104,6 +106,15 @@ def capture(recorder: Recorder, probes: Iterable[Probe], rules: Iterable[FileRul
                 recorder.draft.write(recorder.draft.free_name(name), content)
     take(recorder, rules)
     return len(recorder.troubles) == before
+
+
+def _set_packages_apart(recorder: Recorder, context: Mapping[str, Any]) -> None:
+    """What is known of the packages is most of a context and the same from run to run: in a file of its own it is there
+    once for all capsules. Their versions stay."""
+    python = context.get("python")
+    if isinstance(python, dict) and isinstance(rows := python.pop("distributions", None), list):
+        python["packages"] = {row["name"]: row["version"] for row in rows}
+        recorder.write(PACKAGES, {"distributions": rows})
 
 
 def run_first(recorder: Recorder, commands: Iterable[str], run: Callable[[str], int]) -> bool:

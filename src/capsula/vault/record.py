@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import socket
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from capsula.core.names import printable
+from capsula.core.names import from_text, printable, to_text
 from capsula.errors import UsageError
-from capsula.vault.vault import RECORD, VaultError, boot_id
+from capsula.vault.vault import PACKAGES, RECORD, VaultError, boot_id
 
 CRASHED = "crashed"
 
@@ -39,8 +39,12 @@ class Capsule:
         return tuple(self.record.get("items") or ())
 
     def json(self, name: str) -> dict[str, Any]:
-        """One of its JSON files; {} where it has none. VaultError when it can't be read."""
-        return _json(os.path.join(self.path, name)) or {}
+        """One of its JSON files; {} where it has none. VaultError when it can't be read. In context.json the packages
+        have back what of them is in a file of its own."""
+        found = _json(os.path.join(self.path, name)) or {}
+        if name == "context.json" and isinstance(found.get("python"), dict):
+            found["python"].update(_json(os.path.join(self.path, PACKAGES)) or {})
+        return found
 
 
 def read_capsule(path: str) -> Capsule | None:
@@ -104,23 +108,32 @@ def verify(capsule: Capsule) -> list[str]:
     sealed = {str(row["name"]): row for row in capsule.record.get("files", ())}
     wrong = []
     for name, row in sealed.items():
-        path = Path(capsule.path, name)
         try:
-            if "link" in row:
-                if os.readlink(path) != row["link"]:
-                    wrong.append(f"{printable(name)}: leads to somewhere else")
-                continue
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != row["sha256"]:
-                    wrong.append(f"{printable(name)}: other bytes than were sealed")
+            told = _difference(os.path.join(capsule.path, from_text(name)), row)
         except OSError as error:
-            wrong.append(f"{printable(name)}: {error.strerror}")
-    for folder, _, names in os.walk(capsule.path):
-        for each in names:
-            name = os.path.relpath(os.path.join(folder, each), capsule.path)
+            told = error.strerror or str(error)
+        if told:
+            wrong.append(f"{printable(name)}: {told}")
+    for folder, folders, names in os.walk(capsule.path):
+        links = [each for each in folders if os.path.islink(os.path.join(folder, each))]
+        for each in (*names, *links):
+            name = to_text(os.path.relpath(os.path.join(folder, each), capsule.path))
             if name != RECORD and name not in sealed:
                 wrong.append(f"{printable(name)}: wasn't there when it was sealed")
     return wrong
+
+
+def _difference(path: str, row: Mapping[str, Any]) -> str:
+    if "link" in row:
+        return "" if os.readlink(path) == from_text(row["link"]) else "leads to somewhere else"
+    mode = os.lstat(path).st_mode
+    if "directory" in row:
+        return "" if stat.S_ISDIR(mode) else "is no directory any more"
+    if not stat.S_ISREG(mode):
+        return "is no file any more"
+    with open(path, "rb") as file:
+        is_same = hashlib.file_digest(file, "sha256").hexdigest() == row["sha256"]
+    return "" if is_same else "other bytes than were sealed"
 
 
 def _counted(found: list[Capsule], asked: str) -> Capsule:

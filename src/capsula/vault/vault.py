@@ -2,12 +2,12 @@
 
 A capsule is a directory of plain files. Its capsule.json is there from the first moment and says `running`, with the
 process that writes it; so a crash leaves a capsule that says what it is. Sealing replaces it by one that names every
-file with its digest, and takes away the right to write. Two at once never meet: `mkdir` decides.
+file with its digest, and takes away the right to write. Two at once never meet: `mkdir` decides. Files that other
+capsules have as well are shared with them (blobs).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,14 +17,20 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from capsula.core.names import printable
+from capsula.core.names import printable, to_text
 from capsula.errors import CapsulaError
+from capsula.vault.blobs import Blobs, clone_into, digest_of, sealed_mode
 
 FORMAT = 1
 MARK, RECORD = ".capsula-vault", "capsule.json"
+PACKAGES = "packages.json"
+# They tell of one run, so no other capsule has the same.
+_TOLD = ("context.json", "pre-run-info.json", "post-run-info.json")
+_NAMES = {RECORD, *_TOLD, PACKAGES, "stdout.txt", "stderr.txt"}
 _CHUNK = 1 << 20
-_FICLONE = 0x40049409  # Linux, <linux/fs.h>
+_LARGE = 1 << 20  # to look for such a file in the vault costs less than to copy it once more
 _LONGEST = 150
+_AT_ONCE = 100
 
 
 class VaultError(CapsulaError):
@@ -79,14 +85,9 @@ class Draft:
     def __init__(self, path: str, identity: str, kind: str, when: datetime) -> None:
         self.path = path
         self.id = identity
-        self._taken = {
-            RECORD,
-            "context.json",
-            "pre-run-info.json",
-            "post-run-info.json",
-            "stdout.txt",
-            "stderr.txt",
-        }
+        self._blobs = Blobs(os.path.dirname(path))
+        self._shared: set[str] = set()
+        self._taken = set(_NAMES)
         self._record: dict[str, object] = {
             "format": FORMAT,
             "id": identity,
@@ -106,25 +107,26 @@ class Draft:
             file.write(content)
 
     def write_json(self, name: str, value: object) -> None:
-        text = json.dumps(value, indent=4, ensure_ascii=True, default=repr) + "\n"
-        aside = self._place(f".{name}.new")
-        with open(aside, "w", encoding="ascii") as file:
-            file.write(text)
-        os.replace(aside, self._place(name))
+        os.replace(self._written_aside(name, value), self._place(name))
 
     def take(self, source: str, name: str, *, move: bool) -> None:
-        """Copy a file, link or directory; to move is to copy and then to remove, unless a rename does it."""
+        """Copy a file or directory; to move is to copy and then to remove, unless a rename does it. A link that is
+        named itself stands for what it leads to; in a directory, links stay links."""
         target = self._place(name)
         if os.path.lexists(target):
             raise VaultError(f"there is a {printable(name)} in the capsule already")
-        if move:
+        source = (
+            source.rstrip("/") or "/"
+        )  # a link with a slash behind it is what it leads to, and not for us to remove
+        _refuse_special(source)
+        if move and not os.path.islink(source):
             try:
                 os.rename(source, target)
                 return
             except OSError:
                 pass  # another file system, or a directory that may not be changed: then the copy says why
         try:
-            _copy(source, target)
+            self._copy(os.path.realpath(source), target)
         except BaseException:
             _remove(target)
             raise
@@ -141,16 +143,56 @@ class Draft:
         return name
 
     def seal(self, status: str, summary: dict[str, object]) -> None:
+        """The last step is a rename; before it everything that it speaks of is on the disk. OSError when that can't
+        be: then the capsule goes on saying that it isn't finished."""
+        paths = [path for path in _below(self.path) if path != os.path.join(self.path, RECORD)]
+        rows = [self._close(path) for path in paths]
         self._record.update(summary)
         self._record["status"] = status
         self._record["ended"] = datetime.now().astimezone().isoformat(timespec="microseconds")
-        self._record["files"] = [
-            _described(path, self.path) for path in _below(self.path) if path.name != RECORD
-        ]
-        self.write_json(RECORD, self._record)
-        for path in _below(self.path):
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode & 0o555 | 0o400)
+        self._record["files"] = [row for row in rows if row]
+        aside = self._written_aside(RECORD, self._record)
+        os.chmod(aside, sealed_mode(0))
+        _flush([aside, *(path for path, row in zip(paths, rows, strict=True) if "sha256" in row)])
+        os.replace(aside, os.path.join(self.path, RECORD))
+
+    def _close(self, path: str) -> dict[str, object]:
+        """Take away the right to write to it, share it, and describe it; nothing for what is neither file nor link."""
+        name = os.path.relpath(path, self.path)
+        look = os.lstat(path)
+        told: dict[str, object] = {"name": to_text(name)}
+        if stat.S_ISLNK(look.st_mode):
+            return told | {"link": to_text(os.readlink(path))}
+        if stat.S_ISDIR(look.st_mode):
+            return told | {"directory": True}
+        if not stat.S_ISREG(look.st_mode):
+            return {}
+        if look.st_nlink > 1 and path not in self._shared:
+            _copy_in_place(path)  # it was moved here and has a name elsewhere, by which it could be changed
+        os.chmod(path, sealed_mode(look.st_mode))
+        digest = digest_of(path)
+        if name not in _TOLD and path not in self._shared:
+            self._blobs.share(path, digest)
+        return told | {"size": os.stat(path).st_size, "sha256": digest, "mode": f"{look.st_mode & 0o777:o}"}
+
+    def _copy(self, source: str, target: str) -> None:
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), target)
+        elif os.path.isdir(source):
+            os.mkdir(target, 0o700)
+            for name in os.listdir(source):
+                self._copy(os.path.join(source, name), os.path.join(target, name))
+        elif os.path.getsize(source) >= _LARGE and self._blobs.fetch(source, digest_of(source), target):
+            self._shared.add(target)
+        else:
+            _copy_file(source, target)
+
+    def _written_aside(self, name: str, value: object) -> str:
+        text = json.dumps(value, indent=4, ensure_ascii=True, default=repr) + "\n"
+        aside = self._place(f".{name}.new")
+        with open(aside, "w", encoding="ascii") as file:
+            file.write(text)
+        return aside
 
     def _place(self, name: str) -> str:
         parts = name.split("/")
@@ -161,54 +203,56 @@ class Draft:
         return os.path.join(self.path, *parts)
 
 
-def _below(root: str) -> list[Path]:
-    """All files and links, sorted; no link is followed."""
+def _below(root: str) -> list[str]:
+    """All files, links and empty directories, sorted; no link is followed."""
     found = []
     for folder, folders, names in os.walk(root):
-        found += [Path(folder, name) for name in names]
-        found += [Path(folder, name) for name in folders if os.path.islink(os.path.join(folder, name))]
+        found += [os.path.join(folder, name) for name in names]
+        found += [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
+        if not folders and not names and folder != root:
+            found.append(folder)
     return sorted(found)
 
 
-def _described(path: Path, root: str) -> dict[str, object]:
-    name = os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
-    look = path.lstat()
-    if stat.S_ISLNK(look.st_mode):
-        return {"name": name, "link": os.fsencode(path.readlink()).decode("utf-8", "backslashreplace")}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": name, "size": look.st_size, "sha256": digest, "mode": f"{look.st_mode & 0o777:o}"}
-
-
-def _copy(source: str, target: str) -> None:
-    if os.path.islink(source):
-        os.symlink(os.readlink(source), target)
-    elif os.path.isdir(source):
-        os.mkdir(target, 0o700)
-        for name in os.listdir(source):
-            _copy(os.path.join(source, name), os.path.join(target, name))
-    elif os.path.isfile(source):
-        _copy_file(source, target)
-    else:
-        raise VaultError(f"{printable(source)} is no file, link or directory")
+def _refuse_special(source: str) -> None:
+    """VaultError for a pipe, a socket or a device: there, or below the directory."""
+    for folder, _, names in os.walk(source) if os.path.isdir(source) else [(source, [], [""])]:
+        for name in names:
+            path = os.path.join(folder, name) if name else folder
+            mode = os.lstat(path).st_mode if name else os.stat(path).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+                raise VaultError(f"{printable(path)} is no file, link or directory")
 
 
 def _copy_file(source: str, target: str) -> None:
     with open(source, "rb") as reading, open(target, "xb") as writing:
-        if not _clone(reading.fileno(), writing.fileno()):
+        if not clone_into(reading.fileno(), writing.fileno()):
             shutil.copyfileobj(reading, writing, _CHUNK)
     shutil.copystat(source, target)
 
 
-def _clone(source: int, target: int) -> bool:
-    """Share the blocks, where the file system can."""
-    try:
-        from fcntl import ioctl
+def _copy_in_place(path: str) -> None:
+    aside = f"{path}.new"
+    _copy_file(path, aside)
+    os.replace(aside, path)
 
-        ioctl(target, _FICLONE, source)
-    except (ImportError, OSError):
-        return False
-    return True
+
+def _flush(paths: list[str]) -> None:
+    """To the disk with them. All are told to go before the first is waited for: then one write of the journal does for
+    all, where one by one each had its own."""
+    for start in range(0, len(paths), _AT_ONCE):
+        opened: list[int] = []
+        try:
+            for path in paths[start : start + _AT_ONCE]:
+                opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                # The name of it notwithstanding, this begins to write. What is large would be read again later.
+                if hasattr(os, "posix_fadvise") and os.fstat(opened[-1]).st_size < _LARGE:
+                    os.posix_fadvise(opened[-1], 0, 0, os.POSIX_FADV_DONTNEED)
+            for descriptor in opened:
+                os.fsync(descriptor)
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
 
 
 def _remove(path: str) -> None:

@@ -176,3 +176,12 @@ def test_which_values_must_not_get_out() -> None:
     assert telling_values({"API_TOKEN": "abcdefgh", "AUTH": "no", "HOME": "/home/me"}) == {"abcdefgh"}
     assert mask_log("a\nb", frozenset()) == ("a\nb", 0)
     assert mask_log("see https://me:word@host/x", frozenset()) == ("see https://***@host/x", 1)
+
+
+def test_what_is_known_of_packages_is_in_a_file_of_its_own(draft: MemoryDraft) -> None:
+    rows = [{"name": "numpy", "version": "2.0", "origin": {"kind": "index"}}]
+    probe = Told("python", {"python": {"version": "3.11", "distributions": rows}})
+    recorder = Recorder(draft, "/", "/", print)
+    recording.capture(recorder, [probe], ())
+    assert draft.values["context.json"]["python"] == {"version": "3.11", "packages": {"numpy": "2.0"}}
+    assert draft.values["packages.json"] == {"distributions": rows}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import pytest
 
 from capsula.errors import CapsulaError
 from capsula.vault import vault as module
+from capsula.vault.record import read_capsule, verify
 from capsula.vault.vault import Draft, Vault
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -134,7 +136,7 @@ def test_a_copy_that_fails_leaves_the_user_s_file_and_nothing_half(
 
     monkeypatch.setattr(module.os, "rename", full)
     monkeypatch.setattr(module.shutil, "copyfileobj", full)
-    monkeypatch.setattr(module, "_clone", lambda source, target: False)
+    monkeypatch.setattr(module, "clone_into", lambda source, target: False)
     with pytest.raises(OSError, match="No space"):
         draft.take(str(tmp_path / "source"), "kept", move=True)
     assert (tmp_path / "source").read_text() == "x"
@@ -160,3 +162,123 @@ def test_nothing_is_written_over(draft: Draft) -> None:
     draft.write("a", b"one")
     with pytest.raises(FileExistsError):
         draft.write("a", b"two")
+
+
+def verified(draft: Draft) -> list[str]:
+    capsule = read_capsule(draft.path)
+    assert capsule is not None
+    return verify(capsule)
+
+
+@pytest.mark.parametrize("move", [False, True])
+@pytest.mark.parametrize("kind", ["file", "directory", "directory/"])
+def test_a_link_that_is_named_itself_stands_for_what_it_leads_to(
+    draft: Draft, tmp_path: Path, kind: str, move: bool
+) -> None:
+    (tmp_path / "there/in").mkdir(parents=True)
+    (tmp_path / "there/in/file").write_text("x")
+    (tmp_path / "link").symlink_to("there/in/file" if kind == "file" else "there")
+    draft.take(f"{tmp_path}/link" + "/" * kind.endswith("/"), "kept", move=move)
+    kept = Path(draft.path) / "kept"
+    assert not kept.is_symlink()
+    assert (kept if kind == "file" else kept / "in/file").read_text() == "x"
+    assert (tmp_path / "there/in/file").read_text() == "x"
+    assert os.path.lexists(tmp_path / "link") is not move
+
+
+@pytest.mark.parametrize("move", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "missing", "deep"])
+def test_what_is_neither_file_nor_link_nor_directory_is_refused(
+    draft: Draft, tmp_path: Path, kind: str, move: bool
+) -> None:
+    source = tmp_path / "source"
+    if kind == "pipe":
+        os.mkfifo(source)
+    elif kind == "socket":
+        os.mknod(source, stat.S_IFSOCK | 0o600)
+    elif kind == "deep":
+        (source / "in").mkdir(parents=True)
+        os.mkfifo(source / "in/pipe")
+    with pytest.raises((CapsulaError, FileNotFoundError)):
+        draft.take(str(source), "kept", move=move)
+    assert not os.path.lexists(f"{draft.path}/kept")
+    assert source.exists() is (kind != "missing")
+
+
+def test_a_pipe_that_somebody_made_in_a_capsule_doesn_t_hold_up_the_seal(draft: Draft) -> None:
+    os.mkfifo(f"{draft.path}/pipe")
+    draft.write("a", b"one")
+    draft.seal("finished", {})
+    assert [row["name"] for row in record(draft)["files"]] == ["a"]
+    assert verified(draft) == ["pipe: wasn't there when it was sealed"]
+
+
+def test_names_of_any_bytes_are_sealed(draft: Draft, tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff\xf4\x8f\xb8\x80 \\xff")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / name).write_text("x")
+    (tmp_path / name / "link").symlink_to(name)
+    draft.take(str(tmp_path / name), name, move=False)
+    draft.seal("finished", {})
+    assert verified(draft) == []
+    os.unlink(f"{draft.path}/{name}/link")
+    os.symlink("elsewhere", f"{draft.path}/{name}/link")
+    assert len(verified(draft)) == 1
+
+
+def test_empty_directories_are_sealed(draft: Draft, tmp_path: Path) -> None:
+    (tmp_path / "source/empty").mkdir(parents=True)
+    draft.take(str(tmp_path / "source"), "kept", move=False)
+    draft.seal("finished", {})
+    assert record(draft)["files"] == [{"name": "kept/empty", "directory": True}]
+    assert verified(draft) == []
+    os.rmdir(f"{draft.path}/kept/empty")
+    assert verified(draft) == ["kept/empty: No such file or directory"]
+
+
+def test_a_file_in_place_of_which_is_a_link_to_the_same_bytes_is_not_as_sealed(
+    draft: Draft, tmp_path: Path
+) -> None:
+    draft.write("a", b"one")
+    draft.seal("finished", {})
+    (tmp_path / "b").write_bytes(b"one")
+    os.unlink(f"{draft.path}/a")
+    os.symlink(tmp_path / "b", f"{draft.path}/a")
+    assert verified(draft) == ["a: is no file any more"]
+
+
+def test_all_of_it_is_on_the_disk_before_it_says_that_it_is_sealed(
+    draft: Draft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft.write("a", b"one")
+    draft.write("b", b"x" * 5000)
+    draft.write_json("context.json", {})
+    flushed = []
+    real = os.replace
+
+    def flush(descriptor: int) -> None:
+        flushed.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def replace(source: str, target: str) -> None:
+        if os.path.basename(target) == "capsule.json":
+            assert sorted(flushed) == [".capsule.json.new", "a", "b", "context.json"]
+            flushed.append("sealed")
+        real(source, target)
+
+    monkeypatch.setattr(module.os, "fsync", flush)
+    monkeypatch.setattr(module.os, "replace", replace)
+    draft.seal("finished", {})
+    assert flushed[-1] == "sealed"
+
+
+def test_what_can_t_be_got_to_the_disk_is_not_sealed(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft.write("a", b"one")
+
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(module.os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        draft.seal("finished", {})
+    assert record(draft)["status"] == "running"
+    assert "files" not in record(draft)
