@@ -76,7 +76,11 @@ class Session:
 
 
 def compose(
-    settings: "Settings", *, cwd: str, environ: "dict[bytes, bytes]", say: "Callable[[str], None]"
+    settings: "Settings",
+    *,
+    cwd: str,
+    environ: "dict[bytes, bytes]",
+    say: "Callable[[str], None]",
 ) -> Session:
     """Raises UsageError for settings that can't be, NotAvailable for a backend that isn't built, StoreError for a
     directory that can't be a store.
@@ -130,6 +134,27 @@ def compose(
         store_root=store_root,
         spools=spools,
     )
+
+
+def journal_line(session: Session, report: engine.Report) -> "dict[str, str | int | float | bool]":
+    shown = mask(" ".join(session.recipe.argv))
+    return {
+        "time": round(time.time(), 3),
+        "run": session.world.run_id,
+        "id": session.recipe.capsule_id,
+        "outcome": report.outcome,
+        "why": report.why[:500],
+        "seconds": round(report.seconds, 4),
+        "bytes": report.bytes,
+        "exit_code": report.exit_code,
+        "key": report.key.hash if report.key is not None else "",
+        "stored": report.stored,
+        "not_stored": report.not_stored,
+        "verdict": report.verdict,
+        "made_by": report.origin.run if report.origin is not None and report.outcome == engine.HIT else "",
+        "root": session.recipe.base,
+        "command": shown[:200],
+    }
 
 
 def open_store(backend: str, root: str) -> "tuple[BlobStore, ActionCache]":

@@ -200,9 +200,10 @@ class FileRule(Protocol):
 
 class Draft(Protocol):
     """A capsule that is being written. Names are relative paths below it; OSError or CapsulaError when that can't be
-    done. Nothing in it changes any more after `seal`."""
+    done. Nothing in it changes any more after `seal`. `id` is what it is called by for ever."""
 
     path: str
+    id: str
 
     def write(self, name: str, content: bytes) -> None: ...
 

@@ -148,8 +148,8 @@ def _greeting(origin: "Origin | None") -> bytes:
 
 def _journal_rest(session: "Session", report: engine.Report) -> str:
     """The journal's line of a later recall of this record, without its time."""
-    from capsula.cli.wrapper import journal_line
     from capsula.observe.journal import line_of
+    from capsula.plugins import journal_line
 
     fields = journal_line(session, report)
     made_by = report.origin.run if report.origin is not None else ""

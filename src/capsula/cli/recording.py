@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from capsula import ports
+from capsula.api import cached as cached_runs
 from capsula.api import steps
+from capsula.api.cached import Declared
+from capsula.cli import cached
 from capsula.config.project import Item, Project, find_project
 from capsula.core.names import printable
 from capsula.core.secrets import mask
@@ -26,6 +31,8 @@ class Asked:
     items: tuple[str, ...]
     quiet: bool
     command: tuple[str, ...]
+    cache: bool | None = None
+    declared: Declared = field(default_factory=Declared)
 
 
 def capture(directory: str | None, *, quiet: bool) -> int:
@@ -46,25 +53,55 @@ def monitor(words: Sequence[str]) -> int:
     asked = read_words(words)
     project = find_project(asked.directory, os.getcwd())
     items = steps.items_of(project, asked.items)
+    declared = None
+    if cached_runs.is_wanted(asked.cache, project, items):
+        declared = cached_runs.declare(asked.declared, project, items)
     recorder = steps.begin(project, "monitor", _warn)
     try:
-        _before(recorder, project, items, asked.command)
+        _before(recorder, project, items, asked.command, declared)
     except KeyboardInterrupt:
         recorder.seal("interrupted", _summary(asked))
         raise
     except Exception as error:
         recorder.trouble(f"an error inside capsula: {type(error).__name__}: {error}")
     sys.stdout.flush()
-    outcome = _run(recorder, asked.command)
+    outcome: ports.Outcome
+    result, done = None, _nothing
+    if declared is None:
+        outcome = _run(recorder, asked.command)
+    else:
+        try:
+            outcome, result, done = cached.run(
+                recorder,
+                project,
+                declared,
+                asked.command,
+                name=items[0].name if items else None,
+                plainly=lambda: _run(recorder, asked.command),
+            )
+        except KeyboardInterrupt:  # while another run of the same action was waited for
+            recorder.seal("interrupted", _summary(asked))
+            raise
     try:
-        _after(recorder, items, asked, outcome)
+        _after(recorder, items, asked, outcome, result)
     except Exception as error:
         # The command has run; its exit code stands.
         _warn(f"not all is recorded: {type(error).__name__}: {error}")
+    done()
     return outcome.exit_code
 
 
-def _before(recorder: Recorder, project: Project, items: list[Item], command: tuple[str, ...]) -> None:
+def _nothing() -> None:
+    return
+
+
+def _before(
+    recorder: Recorder,
+    project: Project,
+    items: list[Item],
+    command: tuple[str, ...],
+    declared: Declared | None,
+) -> None:
     if project.monitor.capture:
         steps.capture(recorder, project)
     recorder.write(
@@ -76,6 +113,7 @@ def _before(recorder: Recorder, project: Project, items: list[Item], command: tu
             "args": masked(command),
             "items": [item.name for item in items],
             "inputs": steps.hashes(recorder, [rule for item in items for rule in item.inputs]),
+            **({"cache": declared.to_json()} if declared is not None else {}),
         },
     )
 
@@ -89,16 +127,24 @@ def _run(recorder: Recorder, command: tuple[str, ...]) -> Outcome:
     return run_command(command, wanted, spool_dir=folder, last=True)
 
 
-def _after(recorder: Recorder, items: list[Item], asked: Asked, outcome: Outcome) -> None:
+def _after(
+    recorder: Recorder,
+    items: list[Item],
+    asked: Asked,
+    outcome: ports.Outcome,
+    result: dict[str, Any] | None,
+) -> None:
     rules = [rule for item in items for rule in item.files]
     files = steps.hashes(recorder, rules)
     recording.take(recorder, rules)
-    recording.after_command(recorder, outcome, files)
+    recording.after_command(recorder, outcome, files, result)
     status = "finished" if outcome.exit_code == 0 else "failed"
     if outcome.interrupted_by:
         status = "interrupted"
-    summary = _summary(asked)
+    summary = {**_summary(asked), **(cached_runs.summary(result) if result is not None else {})}
     recorder.seal(status, {**summary, "exit_code": outcome.exit_code, "seconds": round(outcome.seconds, 6)})
+    if result is not None and not asked.quiet and (said := cached.sentence(result)):
+        _warn(said)
     if recorder.draft is not None and not asked.quiet:
         _warn(f"recorded in {printable(recorder.draft.path)}")
 
@@ -122,33 +168,62 @@ def masked(command: Sequence[str]) -> list[str]:
     return shown
 
 
+# The options of `capsula monitor` by their long name: the short one, and whether it takes a value.
+_OPTIONS = {
+    "--directory": ("-C", True),
+    "--item": ("-i", True),
+    "--quiet": ("-q", False),
+    "--cache": ("", False),
+    "--no-cache": ("", False),
+    "--input": ("", True),
+    "--output": ("", True),
+    "--env": ("", True),
+    "--cache-context": ("", True),
+}
+_LONG = {short: name for name, (short, _) in _OPTIONS.items() if short}
+
+
 def read_words(words: Sequence[str]) -> Asked:
     """The options of `capsula monitor` end where the command begins; it may follow `--` and needn't."""
-    directory, items, quiet = None, [], False
+    given: dict[str, list[str]] = {name: [] for name in _OPTIONS}
     rest = list(words)
     while rest and rest[0].startswith("-") and rest[0] != "-":
         word = rest.pop(0)
         if word == "--":
             break
         name, equals, value = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
-        if name in ("-q", "--quiet"):
-            quiet = True
-            continue
-        if name not in ("-i", "--item", "-C", "--directory"):
+        known = _LONG.get(name, name.replace("_", "-"))
+        if known not in _OPTIONS:
             raise UsageError(
                 f"capsula monitor has no option {printable(name)}", hint="capsula monitor --help lists them"
             )
-        if not equals:
+        if not _OPTIONS[known][1]:
+            if equals:
+                raise UsageError(f"{name} takes no value", hint="capsula monitor --help")
+        elif not equals:
             if not rest:
                 raise UsageError(f"{name} needs a value", hint="capsula monitor --help")
             value = rest.pop(0)
-        if name in ("-i", "--item"):
-            items.append(value)
-        else:
-            directory = value
+        given[known].append(value)
     if not rest:
         raise UsageError("there is no command to run", hint="capsula monitor [-i ITEM] command …")
-    return Asked(directory, tuple(items), quiet, tuple(rest))
+    return _asked(given, tuple(rest))
+
+
+def _asked(given: Mapping[str, list[str]], command: tuple[str, ...]) -> Asked:
+    return Asked(
+        directory=given["--directory"][-1] if given["--directory"] else None,
+        items=tuple(given["--item"]),
+        quiet=bool(given["--quiet"]),
+        command=command,
+        cache=False if given["--no-cache"] else True if given["--cache"] else None,
+        declared=Declared(
+            tuple(given["--input"]),
+            tuple(given["--output"]),
+            tuple(given["--env"]),
+            tuple(given["--cache-context"]),
+        ),
+    )
 
 
 def _warn(text: str) -> None:

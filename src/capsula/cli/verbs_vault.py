@@ -27,8 +27,9 @@ def register(nouns: Verbs) -> None:
         nouns,
         "monitor",
         "run a command and seal its context and what came out in the vault",
-        "usage: capsula monitor [-C DIR] [-i ITEM]... [-q] [--] COMMAND...\n\n"
-        "The command has its own input, output, terminal and exit code.",
+        "usage: capsula monitor [-C DIR] [-i ITEM]... [-q] [--cache ...] [--] COMMAND...\n\n"
+        "The command has its own input, output, terminal and exit code. With --cache, its result is fetched instead\n"
+        "of made when nothing has changed that it depends on; the capsule says which run made it.",
         has_store=False,
     )
     add_directory(monitored)
@@ -36,6 +37,30 @@ def register(nouns: Verbs) -> None:
         "-i", "--item", action="append", metavar="ITEM", help="record the files of this item; repeatable"
     )
     monitored.add_argument("-q", "--quiet", action="store_true", help="don't say where it was recorded")
+    monitored.add_argument(
+        "--cache", action=argparse.BooleanOptionalAction, help="whether it is a cached action as well"
+    )
+    monitored.add_argument(
+        "--input",
+        action="append",
+        metavar="PATTERN",
+        help="what its result depends on; by default the inputs of its items",
+    )
+    monitored.add_argument(
+        "--output",
+        action="append",
+        metavar="PATTERN",
+        help="what it makes and a hit brings back; by default the files of its items",
+    )
+    monitored.add_argument(
+        "--env", action="append", metavar="NAME", help="a variable that its result depends on"
+    )
+    monitored.add_argument(
+        "--cache-context",
+        action="append",
+        metavar="SECTION",
+        help="a section of the context that its result depends on, like python",
+    )
 
     listing = add(nouns, "list", "the capsules in the vault, newest first", has_store=False)
     add_directory(listing)

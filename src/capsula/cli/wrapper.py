@@ -10,11 +10,10 @@ from capsula.config.places import find_root
 from capsula.config.settings import read_settings
 from capsula.core.action import inputs_hash
 from capsula.core.names import printable
-from capsula.core.secrets import mask
 from capsula.errors import CapsulaError, NotAvailable, StoreError, UsageError
 from capsula.execute.spawn import child_environment, exec_command
 from capsula.observe.journal import append
-from capsula.plugins import Session, compose, find_context
+from capsula.plugins import Session, compose, find_context, journal_line
 from capsula.store.size import maybe_sweep
 
 TYPE_CHECKING = False
@@ -213,24 +212,3 @@ def _note(session: Session, program: str, argv: "list[str]", report: engine.Repo
         keep_record(session, program, argv, report, watched)
     if report.stored:
         maybe_sweep(root, settings.store_size, session.bytes_added(), now=time.time)
-
-
-def journal_line(session: Session, report: engine.Report) -> "dict[str, str | int | float | bool]":
-    shown = mask(" ".join(session.recipe.argv))
-    return {
-        "time": round(time.time(), 3),
-        "run": session.world.run_id,
-        "id": session.recipe.capsule_id,
-        "outcome": report.outcome,
-        "why": report.why[:500],
-        "seconds": round(report.seconds, 4),
-        "bytes": report.bytes,
-        "exit_code": report.exit_code,
-        "key": report.key.hash if report.key is not None else "",
-        "stored": report.stored,
-        "not_stored": report.not_stored,
-        "verdict": report.verdict,
-        "made_by": report.origin.run if report.origin is not None and report.outcome == engine.HIT else "",
-        "root": session.recipe.base,
-        "command": shown[:200],
-    }

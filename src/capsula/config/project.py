@@ -33,11 +33,13 @@ class FileRule:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What belongs to one thing that is monitored: `inputs` before it runs, `files` after."""
+    """What belongs to one thing that is monitored: `inputs` before it runs, `files` after. `cache` None: as for all."""
 
     name: str
     files: tuple[FileRule, ...] = ()
     inputs: tuple[FileRule, ...] = ()
+    cache: bool | None = None
+    environment_variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Capture:
 @dataclass(frozen=True, slots=True)
 class Monitor:
     capture: bool = True
+    cache: bool = False
+    cache_context: tuple[str, ...] = ()
     items: Mapping[str, Item] = field(default_factory=dict)
 
 
@@ -100,9 +104,25 @@ KEYS = (
     Key("capture", "commands", dict, {}, "name = command, whose output belongs to the context"),
     Key("capture.git", "repositories", dict, None, "name = path of git repositories"),
     Key("monitor", "capture", bool, True, "whether a monitored run captures the context first"),
+    Key("monitor", "cache", bool, False, "whether a monitored run is a cached action as well"),
+    Key(
+        "monitor",
+        "cache-context",
+        list,
+        [],
+        "sections of the context (python, platform, …) that a cached result depends on",
+    ),
     Key("monitor", "item", dict, {}, "what belongs to one thing that is monitored, by its name"),
     Key("monitor.item", "files", dict, {}, "path = { hash, copy, move } of files that the run makes"),
     Key("monitor.item", "inputs", dict, {}, "path = { hash } of files that are hashed before the run"),
+    Key("monitor.item", "cache", bool, None, "whether this one is a cached action as well"),
+    Key(
+        "monitor.item",
+        "environment-variables",
+        list,
+        [],
+        "names of variables that its cached result depends on",
+    ),
 )
 
 
@@ -143,6 +163,8 @@ def _project(top: _Table, root: str, file: str | None) -> Project:
         capture=_capture(capture, root),
         monitor=Monitor(
             capture=monitor.switch("capture"),
+            cache=monitor.switch("cache"),
+            cache_context=monitor.texts("cache-context"),
             items={name: _item(name, item) for name, item in monitor.table("item", free=True).tables()},
         ),
     )
@@ -166,7 +188,13 @@ def _capture(table: _Table, root: str) -> Capture:
 
 
 def _item(name: str, table: _Table) -> Item:
-    return Item(name, _rules(table.table("files", free=True)), _rules(table.table("inputs", free=True)))
+    return Item(
+        name,
+        files=_rules(table.table("files", free=True)),
+        inputs=_rules(table.table("inputs", free=True)),
+        cache=table.switch("cache") if table.has("cache") else None,
+        environment_variables=table.texts("environment-variables"),
+    )
 
 
 def _is_in_repository(root: str) -> bool:

@@ -61,7 +61,7 @@ def key(recipe: "Recipe", context: "Context") -> Keyed:
     blobs = {**context.directories, command_digest.hash: command, digest.hash: action}
     secret = frozenset(
         ([] if _command_can_be_shown(recipe, context) else [command_digest.hash])
-        + ([] if all(map(is_shown_as_it_is, (*recipe.tags, *recipe.tool_commands))) else [digest.hash])
+        + ([] if _salt_can_be_shown(recipe, context) else [digest.hash])
     )
     return Keyed(digest, inputs_hash(recipe, context), blobs, secret)
 
@@ -70,6 +70,13 @@ def _command_can_be_shown(recipe: "Recipe", context: "Context") -> bool:
     values = [(name, value) for name, value in context.environment if value is not None]
     return is_shown_as_it_is(" ".join(recipe.argv)) and not any(
         [is_secret(name) or not is_shown_as_it_is(value) for name, value in values]
+    )
+
+
+def _salt_can_be_shown(recipe: "Recipe", context: "Context") -> bool:
+    """A short password can be guessed from its hash: an argument of a telling name isn't kept even as that."""
+    return all(map(is_shown_as_it_is, (*recipe.tags, *recipe.tool_commands))) and not any(
+        [is_secret(fact[1]) for fact in context.recorded]
     )
 
 
@@ -82,6 +89,7 @@ def salt_facts(recipe: "Recipe", context: "Context") -> "list[Fact]":
     facts += [("output", pattern) for pattern in sorted(set(recipe.outputs))]
     facts.append(("option", "capture", *[str(int(wanted)) for wanted in recipe.captures]))
     facts.append(("option", "inputs_hash_var", recipe.hash_variable))
+    facts += sorted(set(context.recorded))
     return facts
 
 

@@ -13,12 +13,24 @@ TYPE_URL = "type.capsula.dev/origin.v1"
 class Origin:
     """The run that made a result. A hit names it: what was restored was not built here.
 
-    `run` sorts by time; `job` is the user's own word (`--capsule_job`); `started_ns` is wall clock, `seconds` measured;
+    `run` sorts by time; `job` is the user's own word (`--capsule_job`); `record` is the id of the capsule in a vault
+    that recorded it, "" if none did; `started_ns` is wall clock, `seconds` measured;
     `order` lists (descriptor, byte count) in the order of arrival; `verdict` of the last placebo: "", "same"
     or "differs".
     """
 
-    __slots__ = ("argv", "capsule_id", "host", "job", "order", "run", "seconds", "started_ns", "verdict")
+    __slots__ = (
+        "argv",
+        "capsule_id",
+        "host",
+        "job",
+        "order",
+        "record",
+        "run",
+        "seconds",
+        "started_ns",
+        "verdict",
+    )
 
     def __init__(
         self,
@@ -28,6 +40,7 @@ class Origin:
         argv: str = "",
         host: str = "",
         job: str = "",
+        record: str = "",
         started_ns: int = 0,
         seconds: float = 0.0,
         order: tuple[tuple[int, int], ...] = (),
@@ -38,6 +51,7 @@ class Origin:
         self.argv = argv
         self.host = host
         self.job = job
+        self.record = record
         self.started_ns = started_ns
         self.seconds = seconds
         self.order = order
@@ -50,6 +64,7 @@ class Origin:
             ("command", self.argv),
             ("host", self.host),
             ("job", self.job),
+            ("capsule", self.record),
             ("started", str(self.started_ns)),
             ("seconds", f"{self.seconds:.6f}"),
             ("order", " ".join([f"{fd}:{count}" for fd, count in self.order])),
@@ -82,6 +97,7 @@ def origin_from(content: bytes) -> Origin:
         argv=values.get("command", ""),
         host=values.get("host", ""),
         job=values.get("job", ""),
+        record=values.get("capsule", ""),
         started_ns=started_ns,
         seconds=seconds,
         order=order,

@@ -24,7 +24,8 @@ ENOUGH = 50
 
 class Difference:
     """One fact that differs. `kind`: file, outside, link, argv, variable, tag, tool, option, output, system, id, stdin,
-    directory, version; `name` says which one; `change` how, as the end of a sentence.
+    directory, version, argument, code, context, package, python, value; `name` says which one; `change` how, as the end
+    of a sentence.
     """
 
     __slots__ = ("change", "kind", "name")
@@ -194,8 +195,25 @@ _CHANGED = {
     "link": "leads to another content",
     "tool": "prints something else",
     "stdin": "is another file",
+    "argument": "changed",
+    "code": "was edited",
+    "context": "changed",
+    "value": "changed",
 }
-_NAMED = {"outside": 2, "link": 2, "tool": 2, "tag": 2, "output": 2, "unset": 2, "option": 2}
+_NAMED = {
+    "outside": 2,
+    "link": 2,
+    "tool": 2,
+    "tag": 2,
+    "output": 2,
+    "unset": 2,
+    "option": 2,
+    "argument": 2,
+    "code": 2,
+    "context": 2,
+    "package": 2,
+    "value": 2,
+}
 
 
 def _by_name(facts: "tuple[tuple[str, ...], ...]") -> "dict[tuple[str, ...], tuple[str, ...]]":

@@ -13,10 +13,20 @@ class Context:
     `outside` holds (name as given, content as in docs/format.md) of inputs outside the base, `linked` (path of the
     link, hash) of the content that declared links lead to; `environment` (name, value), value None when unset; `tools`
     (command, exit code, hash of output); `system` (operating system, architecture); `stdin` the hash of a regular file
-    on standard input, or "".
+    on standard input, or ""; `recorded` what a recorded run adds: rows of (kind, name, hash or version).
     """
 
-    __slots__ = ("directories", "environment", "input_root", "linked", "outside", "stdin", "system", "tools")
+    __slots__ = (
+        "directories",
+        "environment",
+        "input_root",
+        "linked",
+        "outside",
+        "recorded",
+        "stdin",
+        "system",
+        "tools",
+    )
 
     def __init__(
         self,
@@ -29,6 +39,7 @@ class Context:
         environment: "tuple[tuple[str, str | None], ...]" = (),
         tools: tuple[tuple[str, int, str], ...] = (),
         stdin: str = "",
+        recorded: "tuple[Fact, ...]" = (),
     ) -> None:
         self.input_root = input_root
         self.directories = directories
@@ -38,6 +49,7 @@ class Context:
         self.environment = environment
         self.tools = tools
         self.stdin = stdin
+        self.recorded = recorded
 
     def input_facts(self) -> "list[Fact]":
         """What no tree of the base can hold, and the outputs of tools: part of the inputs hash and of the salt."""

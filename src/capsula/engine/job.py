@@ -86,7 +86,8 @@ class World:
 
     `context` finds the facts beside the files; `execute` runs the command with the inputs hash in its environment;
     `replay` writes two logs (bytes, or the path of a file) in their order; `bury` moves a user's file to the trash and
-    answers how to take it back; `say` is one line to the user; `spool` fetches a big log to a file.
+    answers how to take it back; `say` is one line to the user; `spool` fetches a big log to a file; `record` is the id
+    of the capsule in a vault that this run is recorded in, "" if it isn't.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class World:
         "flight",
         "host",
         "past",
+        "record",
         "replay",
         "run_id",
         "say",
@@ -121,6 +123,7 @@ class World:
         spool: "Callable[[Digest], str]",
         run_id: str,
         host: str,
+        record: str = "",
     ) -> None:
         self.tree = tree
         self.blobs = blobs
@@ -135,6 +138,7 @@ class World:
         self.spool = spool
         self.run_id = run_id
         self.host = host
+        self.record = record
 
 
 class Report:

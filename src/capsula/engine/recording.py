@@ -35,7 +35,7 @@ class Recorder:
     """One capsule in the making. `draft` is None where there is no vault: then nothing is kept, and that is said once.
 
     `values` are those that must not get into the record; `keep` names the variables that may. `troubles` and `notes`
-    end up in the capsule.
+    end up in the capsule. `key_facts` are the sections of the captured context that may change a result, by name.
     """
 
     draft: Draft | None
@@ -45,6 +45,7 @@ class Recorder:
     values: frozenset[str] = frozenset()
     troubles: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    key_facts: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def attempt(self, doing: str) -> Iterator[None]:
@@ -96,6 +97,8 @@ def capture(recorder: Recorder, probes: Iterable[Probe], rules: Iterable[FileRul
             "left_out": list(found.left_out),
             "masked": list(found.masked),
         }
+    keys = [name for row in read.values() for name in row.get("key_facts", ())]
+    recorder.key_facts.update({name: context[name] for name in keys if name in context})
     context["timestamp"] = now()
     context["probes"] = read
     _set_packages_apart(recorder, context)
@@ -142,8 +145,13 @@ def take(recorder: Recorder, rules: Iterable[FileRule]) -> None:
             recorder.draft.take(source, name, move=rule.move)
 
 
-def after_command(recorder: Recorder, outcome: Outcome, files: Mapping[str, Any]) -> dict[str, Any]:
-    """post-run-info.json of a command: the fields of the seed first."""
+def after_command(
+    recorder: Recorder,
+    outcome: Outcome,
+    files: Mapping[str, Any],
+    result: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """post-run-info.json of a command: the fields of the seed first. `result`: of a cached action, which one it is."""
     record: dict[str, Any] = {
         "root_directory": recorder.root,
         "timestamp": iso(outcome.end_ns),
@@ -159,6 +167,8 @@ def after_command(recorder: Recorder, outcome: Outcome, files: Mapping[str, Any]
     for name in ("user_seconds", "system_seconds", "max_rss_kb"):
         if hasattr(outcome, name):
             record[name] = getattr(outcome, name)
+    if result is not None:
+        record["result"] = dict(result)
     if outcome.cut:
         recorder.notes.append(outcome.reason)
     record["notes"], record["troubles"] = recorder.notes, recorder.troubles
