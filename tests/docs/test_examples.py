@@ -45,7 +45,22 @@ THEIR_OPTIONS = """
 """
 THEIR_NAMES = ["~/.capsules.toml", "Capsule.toml", "Capsules.toml", "CAPSULE_ARGS", "CAPSULE_INPUTS_HASH"]
 # Of `capsula`, and of other people's programs.
-OTHER_OPTIONS = {"all", "id", "json", "max_size", "n", "outcome", "since", "store", "to", "yes", "token"}
+OTHER_OPTIONS = {
+    *(
+        "all",
+        "cache",
+        "cache_context",
+        "exit_code",
+        "id",
+        "json",
+        "max_size",
+        "n",
+        "no_cache",
+        "only",
+        "outcome",
+    ),
+    *("since", "store", "to", "yes", "token"),
+}
 
 
 @dataclass(frozen=True)
