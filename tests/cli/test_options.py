@@ -367,3 +367,68 @@ def test_the_inputs_hash_is_always_in_the_command_s_environment(ordinary, how, v
     assert (done.out, printed.code) == (printed.out, 0)
     assert HEX.fullmatch(done.out.strip())
     assert printed.out.endswith("\n")
+
+
+PARTLY_WRONG = {
+    "a value": ("--store_size", "banana"),
+    "an option": ("--no_such",),
+    "an option with a value": ("--colour", "red"),
+    "a short one": ("-x",),
+    "a switch": ("--verbose=3",),
+    "a backend": ("-b", "clouds"),
+}
+
+
+@pytest.mark.parametrize("wrong", PARTLY_WRONG.values(), ids=PARTLY_WRONG)
+@pytest.mark.parametrize("place", ["line", "variable"])
+def test_the_inputs_hash_is_there_when_other_options_are_wrong(ws, wrong, place):
+    ws.write("in", "one")
+    right = ("-i", "in", "-t", "tag", "--inputs_hash_var", "VERSION")
+    printed = ws.capsule("--inputs_hash", *right).out
+    if place == "variable":
+        ws.environ["CAPSULE_ARGS"] = shlex.join(wrong)
+        wrong = ()
+    done = ws.capsule(*right[:2], *wrong, *right[2:], do='echo "$VERSION"; exit 7', report=True)
+    assert (done.ran, done.code, done.out) == (1, 7, printed), done
+    assert len(done.said) == 1
+    assert done.says("not cached")
+    assert (done.report["outcome"], done.report["exit_code"]) == ("uncached", 7)
+    assert done.report["problem"] in done.said[0]
+    assert not ws.entries()
+    done = ws.capsule(*right, *wrong, "--strict", do=":")
+    assert (done.ran, done.code) == (0, 125)
+
+
+@pytest.mark.parametrize("name", [".capsules.toml", "x.toml"])
+def test_the_inputs_hash_is_there_when_another_key_of_a_file_is_wrong(ws, name):
+    ws.write("in", "one")
+    path = ws.home / name if name[0] == "." else ws.path(name)
+    options = () if name[0] == "." else ("-f", name)
+    path.write_text('input = "in"\ninputs_hash_var = "VERSION"\nno_such = 1\nstore_size = "banana"\n')
+    done = ws.capsule(*options, do='echo "$VERSION"')
+    assert (done.ran, len(done.said)) == (1, 1)
+    assert done.out == ws.capsule("--inputs_hash", "-i", "in", env={"HOME": None}).out
+    path.write_text('verbose = true\nstrict = true\ninput = "in"\nstore_size = "banana"\n')
+    done = ws.capsule(*options, do=":")
+    assert (done.ran, done.code, len(done.said)) == (0, 125, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--inptu", "x"), ("-i", "in", "x"), ("-i",), ("--inputs_hash_var", "="), ("-f", "gone.toml"), ("-t",)],
+    ids=" ".join,
+)
+def test_a_hash_of_other_inputs_than_those_that_were_meant_is_never_there(ws, wrong):
+    ws.write("in", "one")
+    ws.write("x", "one")
+    do = 'echo "${CAPSULE_INPUTS_HASH-none}"'
+    done = ws.capsule("-i", "in", *wrong, do=do, env={"CAPSULE_INPUTS_HASH": "an enclosing capsule's"})
+    assert (done.ran, done.out, len(done.said)) == (1, "none\n", 1)
+
+
+def test_the_report_does_not_go_where_the_command_s_output_goes(ws):
+    ws.write("in", "one")
+    for number in "012":
+        done = ws.capsule("-i", "in", "--json", f"fd:{number}", do="echo told")
+        assert (done.ran, done.out, len(done.said)) == (1, "told\n", 1)
+        assert done.says("--json", "the command's own")

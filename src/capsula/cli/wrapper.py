@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capsula.cli.recall import Seen
+    from capsula.config.settings import Settings
 else:
     import _signal
 
@@ -38,18 +39,29 @@ def wrap(program: str, argv: "list[str]") -> int:
         if command:
             exec_command(tuple(command), child_environment(environ))
     home = environ.get(b"HOME")
-    try:
+
+    def read(*, lenient: bool) -> "Settings":
         cwd = posix.getcwd()
-        settings = read_settings(
+        return read_settings(
             argv,
             environ_args=variable,
             home=home.decode("utf-8", "surrogateescape") if home else None,
             cwd=cwd,
             find_root=lambda given: find_root(given, cwd),
             program=program,
+            lenient=lenient,
         )
+
+    problem: CapsulaError | None = None
+    try:
+        settings = read(lenient=False)
+        cwd = posix.getcwd()
     except (CapsulaError, OSError) as error:
-        return _bad_start(program, argv, variable, environ, error)
+        understood = _understood(read, argv, variable)
+        if understood is None or not isinstance(error, CapsulaError):
+            return _bad_start(program, argv, variable, environ, error)
+        problem, settings, cwd = error, understood, posix.getcwd()
+        settings.backend = "dummy"
     if settings.help or settings.version:
         from capsula import __version__
         from capsula.cli.help import help_text
@@ -62,11 +74,10 @@ def wrap(program: str, argv: "list[str]") -> int:
     def say(text: str) -> None:
         tell(program, text)
 
-    problem: CapsulaError | None = None
     try:
         session = compose(settings, cwd=cwd, environ=environ, say=say)
     except UsageError as error:
-        return _bad_start(program, argv, variable, environ, error)
+        return _bad_start(program, argv, variable, environ, problem or error)
     except (NotAvailable, StoreError) as error:
         # No store: the command runs all the same, with the inputs hash in its environment.
         problem, settings.backend = error, "dummy"
@@ -77,7 +88,24 @@ def wrap(program: str, argv: "list[str]") -> int:
         say(f"not cached: {in_one_line(problem)}")
         if settings.strict:
             return STRICT_EXIT
-    return _run(session, program, argv)
+    return _run(session, program, argv, problem)
+
+
+def _understood(
+    read: "Callable[..., Settings]", argv: "list[str]", variable: "str | None"
+) -> "Settings | None":
+    """What could be read of options that are partly wrong, if that is enough for the command to have its inputs hash;
+    None also when it shall not run."""
+    command = guess_command(argv)
+    if not command or wants_strict(argv, variable) or wants_no_run(argv, variable):
+        return None
+    try:
+        settings = read(lenient=True)
+    except (CapsulaError, OSError):
+        return None
+    # The command is found without its `--` too: then who knows which words were options.
+    is_run = settings.command == tuple(command) and not (settings.dry_run or settings.inputs_hash)
+    return settings if is_run else None
 
 
 def tell(program: str, text: str) -> None:
@@ -125,8 +153,11 @@ def _print_inputs_hash(session: Session, environ: "dict[bytes, bytes]", say: "Ca
     return STRICT_EXIT if inputs.unmatched and session.settings.strict else 0
 
 
-def _run(session: Session, program: str, argv: "list[str]") -> int:
-    """Run it, then tell and note. Once the command has run, its exit code stands, whatever happens here."""
+def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaError | None") -> int:
+    """Run it, then tell and note. Once the command has run, its exit code stands, whatever happens here.
+
+    `problem`: why there is no store to ask or to keep anything in. It has been said, and then nothing else is.
+    """
     from capsula.cli.record import watched_places
 
     settings, watched = session.settings, watched_places(session)
@@ -136,6 +167,8 @@ def _run(session: Session, program: str, argv: "list[str]") -> int:
     try:
         if report.problem is not None and report.problem.__cause__ is not None:
             _show_where(report.problem.__cause__)
+        if problem is not None:
+            report.outcome, report.problem, report.why = engine.UNCACHED, None, problem.what
         if not _is_quiet(session, report):
             from capsula.cli.narrate import narrate
 
@@ -145,6 +178,7 @@ def _run(session: Session, program: str, argv: "list[str]") -> int:
         if settings.json is not None:
             from capsula.cli.report import write_report
 
+            report.problem = report.problem or problem
             try:
                 write_report(settings.json, session, report, code)
             except OSError as error:

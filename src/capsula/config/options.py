@@ -180,47 +180,83 @@ for _name, _option in BY_NAME.items():
         BY_WORD["no_" + _name] = (_option, False)
 
 
+# What says which files are inputs, what joins their hash, and which variable it goes to.
+# fmt: off
+_HASHED = frozenset((
+    "capsule_id", "file", "input", "inputs_hash_var", "output", "tool_command", "tool_tag", "workspace_root",
+))
+# fmt: on
+
+
 def canonical(name: str) -> str:
     """The one spelling of a name: hyphens are underscores."""
     return name.replace("-", "_")
 
 
-def read_line(argv: "Sequence[str]") -> "tuple[list[Given], list[str]]":
+def read_line(argv: "Sequence[str]", *, lenient: bool = False) -> "tuple[list[Given], list[str]]":
     """The options of a command line (without its first word) and the command behind the first `--`.
 
     Raises UsageError for the first thing that is wrong. Lists come as tuples of one item per occurrence.
     """
     words, command = _cut(argv)
-    given = read_words(words, COMMAND_LINE, separated=len(words) < len(argv))
+    given = read_words(words, COMMAND_LINE, separated=len(words) < len(argv), lenient=lenient)
     return given, command
 
 
-def read_words(words: "Sequence[str]", place: str, *, separated: bool = True) -> "list[Given]":
-    """The options that these words set, in order; raises UsageError. `separated`: a `--` comes after them."""
-    where = "" if place == COMMAND_LINE else place + ": "
+def read_words(
+    words: "Sequence[str]", place: str, *, separated: bool = True, lenient: bool = False
+) -> "list[Given]":
+    """The options that these words set, in order; raises UsageError. `separated`: a `--` comes after them. `lenient`:
+    what is wrong and can't change the inputs hash is left out."""
     given: list[Given] = []
-    for _, spelled, option, value in _scan(words):
-        if option is None:
-            raise _no_option(spelled, where, separated=separated, previous=given[-1][0] if given else None)
-        if place not in option.places:
-            raise UsageError(f"{where}{spelled} can't be set here", hint=f"it belongs on the {COMMAND_LINE}")
-        if option.kind == SWITCH:
-            if isinstance(value, str):
-                hint = f"--{option.name} turns it on, --no_{option.name} off"
-                raise UsageError(f"{where}{spelled} takes no value", hint=hint)
-            given.append((option, value))
-        elif isinstance(value, str):
-            try:
-                read = option.read(value)
-            except UsageError as refused:
-                raise UsageError(f"{where}{spelled}: {refused.what}", hint=refused.hint) from None
-            given.append((option, (read,) if option.kind == LIST else read))
-        else:
-            raise UsageError(
-                f"{where}{spelled} needs a value ({option.metavar})",
-                hint=f"a value that looks like an option is written --{option.name}=VALUE",
-            )
+    left_out = -1
+    for at, spelled, option, value in _scan(words):
+        try:
+            if option is None:
+                previous = given[-1][0] if given else None
+                raise _no_option(spelled, _where(place), separated=separated, previous=previous)
+            given.append((option, _value(option, spelled, value, place)))
+        except UsageError:
+            if not lenient or (at != left_out and may_change_hash(option, spelled)):
+                raise
+            if option is None and value is None and spelled.startswith("-"):
+                left_out = at + 1  # what the unknown option would have taken
     return given
+
+
+def may_change_hash(option: "Option | None", spelled: str) -> bool:
+    """Whether the inputs hash may be another without this option, which is known, meant, or a word that is none."""
+    if option is None:
+        meant = BY_WORD.get(_meant(spelled))
+        if meant is None:
+            return not spelled.startswith("-")
+        option = meant[0]
+    return option.name in _HASHED
+
+
+def _value(option: Option, spelled: str, value: "Value", place: str) -> object:
+    where = _where(place)
+    if place not in option.places:
+        raise UsageError(f"{where}{spelled} can't be set here", hint=f"it belongs on the {COMMAND_LINE}")
+    if option.kind == SWITCH:
+        if isinstance(value, str):
+            hint = f"--{option.name} turns it on, --no_{option.name} off"
+            raise UsageError(f"{where}{spelled} takes no value", hint=hint)
+        return value
+    if not isinstance(value, str):
+        raise UsageError(
+            f"{where}{spelled} needs a value ({option.metavar})",
+            hint=f"a value that looks like an option is written --{option.name}=VALUE",
+        )
+    try:
+        read = option.read(value)
+    except UsageError as refused:
+        raise UsageError(f"{where}{spelled}: {refused.what}", hint=refused.hint) from None
+    return (read,) if option.kind == LIST else read
+
+
+def _where(place: str) -> str:
+    return "" if place == COMMAND_LINE else place + ": "
 
 
 def guess_command(argv: "Sequence[str]") -> list[str]:

@@ -133,8 +133,10 @@ def read_settings(
     cwd: str,
     find_root: "Callable[[str | None], str]",
     program: str,
+    lenient: bool = False,
 ) -> Settings:
-    """What the four places ask for together; raises UsageError or ConfigError for the first thing that is wrong.
+    """What the four places ask for together; raises UsageError or ConfigError for the first thing that is wrong
+    (`lenient`: that may change the inputs hash).
 
     `argv` is without its first word, whose base name is `program`; `environ_args` is the text of CAPSULE_ARGS.
     `find_root` answers the workspace root for the option of that name; it is only asked for a `-f //path`.
@@ -142,15 +144,15 @@ def read_settings(
     """
     if not argv:  # said first, whatever the files hold
         raise _no_command()
-    words, command = read_line(argv)
+    words, command = read_line(argv, lenient=lenient)
     line = [(option, value, COMMAND_LINE) for option, value in words]
     if program == "placebo":
         line.insert(0, (BY_NAME["placebo"], True, COMMAND_LINE))
     if any(option.name in ("help", "version") for option, _ in words):
         return Settings(line, command, ())
     looked: list[str] = []
-    defaults = _read_home(home, cwd, looked)
-    asked = [*_read_variable(environ_args), *line]
+    defaults = _read_home(home, cwd, looked, lenient=lenient)
+    asked = [*_read_variable(environ_args, lenient=lenient), *line]
 
     roots: list[str] = []  # found once, and only if a path needs it
 
@@ -161,7 +163,7 @@ def read_settings(
             return os.path.join(roots[0], path.lstrip("/"))
         return os.path.join(cwd, path)
 
-    from_file = _read_capsule_file(defaults, asked, resolve, looked)
+    from_file = _read_capsule_file(defaults, asked, resolve, looked, lenient=lenient)
     settings = Settings([*defaults, *from_file, *asked], command, looked)
     if not command and not settings.inputs_hash:
         raise _no_command()
@@ -225,7 +227,7 @@ def _last(given: "Iterable[Sourced]", name: str) -> "str | None":
     return found if isinstance(found, str) else None
 
 
-def _read_variable(text: "str | None") -> "list[Sourced]":
+def _read_variable(text: "str | None", *, lenient: bool) -> "list[Sourced]":
     if not text:
         return []
     from capsula.config import words
@@ -234,10 +236,10 @@ def _read_variable(text: "str | None") -> "list[Sourced]":
         split = words.split(text)
     except UsageError as refused:
         raise UsageError(f"{VARIABLE}: {refused.what}", hint=refused.hint) from None
-    return [(option, value, VARIABLE) for option, value in read_words(split, VARIABLE)]
+    return [(option, value, VARIABLE) for option, value in read_words(split, VARIABLE, lenient=lenient)]
 
 
-def _read_home(home: "str | None", cwd: str, looked: list[str]) -> "list[Sourced]":
+def _read_home(home: "str | None", cwd: str, looked: list[str], *, lenient: bool) -> "list[Sourced]":
     """The defaults for all capsules of this user."""
     if not home:
         return []
@@ -252,11 +254,16 @@ def _read_home(home: "str | None", cwd: str, looked: list[str]) -> "list[Sourced
             f"{document.at(name)}: [{printable(name)}]: this file has no sections, it is for all capsules",
             hint="sections belong into the file that is given with -f",
         )
-    return toml.read_keys(document)
+    return toml.read_keys(document, lenient=lenient)
 
 
 def _read_capsule_file(
-    defaults: "list[Sourced]", asked: "list[Sourced]", resolve: "Callable[[str], str]", looked: list[str]
+    defaults: "list[Sourced]",
+    asked: "list[Sourced]",
+    resolve: "Callable[[str], str]",
+    looked: list[str],
+    *,
+    lenient: bool,
 ) -> "list[Sourced]":
     """The file of -f, or the one in the current directory when nobody says which capsule it is."""
     text, section = _last(asked, "file"), None
@@ -275,13 +282,13 @@ def _read_capsule_file(
     from capsula.config import toml
 
     document = toml.read_file(resolve(path), path)
-    given = toml.read_keys(document)
+    given = toml.read_keys(document, lenient=lenient)
     capsule_id = _last([*defaults, *given, *asked], "capsule_id")
     section = choose_section(toml.sections(document), section, capsule_id, document.shown)
     if section is not None:
         # The section's name is the capsule's id, unless one of its keys or a later place says otherwise.
         given.append((BY_NAME["capsule_id"], section, document.at(section)))
-        given.extend(toml.read_keys(document, section))
+        given.extend(toml.read_keys(document, section, lenient=lenient))
     return given
 
 

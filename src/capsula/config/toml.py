@@ -13,6 +13,7 @@ from capsula.config.options import (
     TEXT,
     Option,
     canonical,
+    may_change_hash,
 )
 from capsula.config.values import nearest, printable
 from capsula.errors import ConfigError, UsageError
@@ -80,10 +81,13 @@ def sections(document: Document) -> list[str]:
     return [name for name, value in document.table.items() if isinstance(value, dict)]
 
 
-def read_keys(document: Document, section: "str | None" = None) -> list[tuple[Option, object, str]]:
+def read_keys(
+    document: Document, section: "str | None" = None, *, lenient: bool = False
+) -> list[tuple[Option, object, str]]:
     """The options that a section sets, or the top of the file: (option, value, `file:line`).
 
     Raises ConfigError for a key that is none, one that doesn't belong into a file, and a value of the wrong type.
+    `lenient`: what is wrong and can't change the inputs hash is left out.
     """
     table = document.table if section is None else document.table[section]
     assert isinstance(table, dict)
@@ -95,15 +99,19 @@ def read_keys(document: Document, section: "str | None" = None) -> list[tuple[Op
         where = document.at(key) if section is None else document.at(section, key)
         prefix = f"{where}: {printable(key)}: "
         option = BY_NAME.get(canonical(key))
-        if option is None:
-            raise _no_key(prefix, key, value, section)
-        if FILES not in option.places:
-            raise ConfigError(
-                prefix + "can't be set in a file", hint=f"say --{option.name} where it is meant"
-            )
-        if spelled.setdefault(option.name, key) != key:
-            raise ConfigError(f"{prefix}the same option is set above, as {spelled[option.name]}")
-        given.append((option, _value(option, value, prefix), where))
+        try:
+            if option is None:
+                raise _no_key(prefix, key, value, section)
+            if FILES not in option.places:
+                raise ConfigError(
+                    prefix + "can't be set in a file", hint=f"say --{option.name} where it is meant"
+                )
+            if spelled.setdefault(option.name, key) != key:
+                raise ConfigError(f"{prefix}the same option is set above, as {spelled[option.name]}")
+            given.append((option, _value(option, value, prefix), where))
+        except ConfigError:
+            if not lenient or may_change_hash(option, "--" + key):
+                raise
     return given
 
 

@@ -84,6 +84,11 @@ def report_target(text: str) -> str:
                 f"expected fd: and the number of a descriptor, not {quoted(text)}",
                 hint=f"for a file of that name: ./{printable(text)}",
             )
+        if int(number) < 3:
+            raise UsageError(
+                f"descriptor {int(number)} is the command's own",
+                hint="open another for the report, as in --json fd:3 3>report.json",
+            )
     return text
 
 

@@ -150,7 +150,7 @@ def test_a_report_goes_to_a_path_or_a_descriptor() -> None:
         "out.json",
         "./fd:x",
     ]
-    for text in ("", "fd:", "fd:-1", "fd:x", "fd:²"):
+    for text in ("", "fd:", "fd:-1", "fd:x", "fd:²", "fd:1", "fd:02"):
         with pytest.raises(UsageError):
             values.report_target(text)
 
