@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 from capsula.api import steps
 from capsula.api.steps import LIVE
 from capsula.config.project import Item, Project, find_project
-from capsula.core.secrets import mask_log
 from capsula.engine import recording
 from capsula.engine.recording import Recorder
 from capsula.errors import UsageError
@@ -121,8 +119,9 @@ class Call:
         }
         if self.plan.include_return_value:
             record["return_value"] = functions.represent(result)
-        hidden = functools.partial(_hidden, recorder)
-        record["exception_info"] = functions.describe_exception(error, hidden) if error is not None else None
+        record["exception_info"] = (
+            functions.describe_exception(error, recorder.hidden) if error is not None else None
+        )
         recording.take(recorder, rules)
         record["notes"], record["troubles"] = recorder.notes, recorder.troubles
         recorder.write(recording.AFTER, record)
@@ -142,10 +141,6 @@ def _status(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "finished" if error.code in (None, 0) else "failed"
     return "interrupted" if isinstance(error, KeyboardInterrupt | GeneratorExit) else "failed"
-
-
-def _hidden(recorder: Recorder, text: str) -> str:
-    return mask_log(text, recorder.values)[0]
 
 
 def _warn(text: str) -> None:

@@ -34,8 +34,10 @@ def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
     except (CapsulaError, OSError) as error:
         reason = error.what if isinstance(error, CapsulaError) else error.strerror
         warn(f"not recorded: no capsule can be made in {printable(project.vault)}: {reason}")
-    keep = {os.environ[name] for name in project.capture.keep if name in os.environ}
-    return Recorder(draft, project.root, os.getcwd(), warn, telling_values(os.environ) - keep)
+    keep = project.capture.keep
+    values = telling_values({name: value for name, value in os.environ.items() if name not in keep})
+    kept = frozenset([os.environ[name] for name in keep if name in os.environ])
+    return Recorder(draft, project.root, os.getcwd(), warn, values - kept, kept)
 
 
 def capture(recorder: Recorder, project: Project) -> bool:

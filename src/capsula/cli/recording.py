@@ -15,7 +15,7 @@ from capsula.api.cached import Declared
 from capsula.cli import cached
 from capsula.config.project import Item, Project, find_project
 from capsula.core.names import printable
-from capsula.core.secrets import mask
+from capsula.core.secrets import mask_words
 from capsula.engine import recording
 from capsula.engine.recording import Recorder
 from capsula.errors import UsageError
@@ -110,7 +110,7 @@ def _before(
             "root_directory": recorder.root,
             "cwd": recorder.cwd,
             "timestamp": recording.now(),
-            "args": masked(command),
+            "args": mask_words(command),
             "items": [item.name for item in items],
             "inputs": steps.hashes(recorder, [rule for item in items for rule in item.inputs]),
             **({"cache": declared.to_json()} if declared is not None else {}),
@@ -151,21 +151,10 @@ def _after(
 
 def _summary(asked: Asked) -> dict[str, object]:
     return {
-        "command": " ".join(masked(asked.command)),
+        "command": " ".join(mask_words(asked.command)),
         "items": list(asked.items),
         "parent": os.environ.get(steps.LIVE) or None,
     }
-
-
-def masked(command: Sequence[str]) -> list[str]:
-    """The words without what looks like a credential. A word may announce the next (`--token x`), so they are looked at
-    together."""
-    shown = []
-    for at, word in enumerate(command):
-        before = mask(f"{command[at - 1]} {word}").removeprefix(f"{command[at - 1]} ") if at else mask(word)
-        is_announced = at > 0 and " " not in word and before == "***"
-        shown.append("***" if is_announced else mask(word))
-    return shown
 
 
 # The options of `capsula monitor` by their long name: the short one, and whether it takes a value.

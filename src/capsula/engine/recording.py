@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from capsula.core.hiding import hide
 from capsula.core.names import printable
-from capsula.core.secrets import mask_log
+from capsula.engine import discreet
 from capsula.errors import CapsulaError
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ _PIECE = 8 << 20
 class Recorder:
     """One capsule in the making. `draft` is None where there is no vault: then nothing is kept, and that is said once.
 
-    `values` are those that must not get into the record; `keep` names the variables that may. `troubles` and `notes`
-    end up in the capsule. `key_facts` are the sections of the captured context that may change a result, by name.
+    `values` are those that must not get into the record, `kept` those that may though they look like credentials.
+    `troubles` and `notes` end up in the capsule. `key_facts` are the sections of the captured context that may change a
+    result, by name.
     """
 
     draft: Draft | None
@@ -43,9 +45,14 @@ class Recorder:
     cwd: str
     warn: Callable[[str], None]
     values: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
     troubles: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     key_facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.draft is not None:
+            self.draft = discreet.Discreet(self.draft, self.root, self.values, self.kept)
 
     @contextmanager
     def attempt(self, doing: str) -> Iterator[None]:
@@ -55,7 +62,12 @@ class Recorder:
         except Exception as error:
             self.trouble(f"{doing}: {_told(error)}")
 
+    def hidden(self, text: str) -> str:
+        """Without what looks like a credential."""
+        return hide(text, self.values, self.kept)[0]
+
     def trouble(self, text: str) -> None:
+        text = self.hidden(text)
         self.troubles.append(text)
         self.warn(text)
 
@@ -68,6 +80,8 @@ class Recorder:
         if self.draft is not None:
             with self.attempt("can't seal the capsule"):
                 self.draft.seal(status, {**summary, "troubles": self.troubles, "notes": self.notes})
+                if isinstance(self.draft, discreet.Discreet) and self.draft.secrets:
+                    self.warn(discreet.told(self.draft.secrets))
 
 
 def capture(recorder: Recorder, probes: Iterable[Probe], rules: Iterable[FileRule]) -> bool:
@@ -186,7 +200,7 @@ def _log(recorder: Recorder, name: str, captured: Captured | None) -> str | None
         with recorder.attempt(f"can't keep {name}"):
             target = open(os.path.join(recorder.draft.path, f"{name}.txt"), "xb")
     for piece in _pieces(captured):
-        text, found = mask_log(piece.decode("utf-8", "backslashreplace"), recorder.values)
+        text, found = hide(piece.decode("utf-8", "backslashreplace"), recorder.values, recorder.kept)
         masked += found
         if len(shown) < SHOWN_LOG:
             shown += text[: SHOWN_LOG - len(shown)]
@@ -196,9 +210,7 @@ def _log(recorder: Recorder, name: str, captured: Captured | None) -> str | None
     if target is not None:
         target.close()
     if masked:
-        recorder.notes.append(
-            f"{name}: {masked} line(s) had what looks like a credential, which was left out"
-        )
+        recorder.notes.append(f"{name}: what looks like a credential was left out in {masked} place(s)")
     if captured.path is not None:
         with recorder.attempt("can't remove a spooled log"):
             os.unlink(captured.path)

@@ -48,10 +48,24 @@ def describe_call(
 ) -> dict[str, Any]:
     """The arguments as they were given (`args`, `kwargs`, as in the seed) and by name, with the defaults."""
     return {
-        "args": [represent(value) for value in args],
+        "args": [
+            _argument(name, value) for name, value in zip(_positions(function, args), args, strict=True)
+        ],
         "kwargs": {str(name): _argument(name, value) for name, value in kwargs.items()},
         "arguments": _bound(function, args, kwargs),
     }
+
+
+def _positions(function: Callable[..., Any], args: tuple[Any, ...]) -> list[str]:
+    """The name of the parameter that each positional argument is for, "" where there is none."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        parameters = ()  # type: ignore[assignment]
+    names = [
+        each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    return [names[at] if at < len(names) else "" for at in range(len(args))]
 
 
 def _bound(
@@ -65,8 +79,8 @@ def _bound(
     return {name: _argument(name, value) for name, value in bound.arguments.items()}
 
 
-def _argument(name: object, value: object) -> Any:
-    return "***" if is_secret(str(name)) and isinstance(value, str | bytes) else represent(value)
+def _argument(name: object, value: object, depth: int = 0) -> Any:
+    return "***" if is_secret(str(name)) and isinstance(value, str | bytes) else represent(value, depth)
 
 
 def represent(value: Any, depth: int = 0) -> Any:
@@ -88,15 +102,12 @@ def _represent(value: Any, depth: int) -> Any:
         return (
             shown
             if len(shown) <= TEXT
-            else {**_whole(value.encode("utf-8", "surrogatepass")), "type": "str", "start": shown[:200]}
+            else {**_whole(value.encode("utf-8", "surrogatepass")), "type": "str", "start": _cut(shown, 200)}
         )
     if depth < DEPTH and kind in (list, tuple) and len(value) <= ITEMS:
         return [represent(item, depth + 1) for item in value]
     if depth < DEPTH and kind is dict and len(value) <= ITEMS and all(type(key) is str for key in value):
-        return {
-            key: _argument(key, item) if depth == 0 else represent(item, depth + 1)
-            for key, item in value.items()
-        }
+        return {key: _argument(key, item, depth + 1) for key, item in value.items()}
     if kind in (bytes, bytearray):
         return {"type": kind.__name__, **_whole(bytes(value))}
     if isinstance(value, PurePath):
@@ -120,8 +131,16 @@ def _summary(value: Any) -> dict[str, Any]:
     elif isinstance(value, list | tuple | dict | set | frozenset) and len(value) > ITEMS:
         pass
     elif not _is_lazy(value):
-        facts["repr"] = mask(repr(value)[:TEXT])
+        facts["repr"] = _cut(mask(repr(value)))
     return facts
+
+
+def _cut(text: str, most: int = TEXT) -> str:
+    """Without the word that the end falls into: half of a credential isn't recognised any more."""
+    if len(text) <= most:
+        return text
+    head = text[:most]
+    return head[: max(head.rfind(" "), head.rfind("\n"), most - 200)]
 
 
 def _is_lazy(value: Any) -> bool:

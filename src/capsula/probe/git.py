@@ -14,10 +14,10 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from capsula.core.found import Found
+from capsula.core.hiding import is_secret_file
 from capsula.core.names import printable
 from capsula.core.secrets import mask
 from capsula.errors import CapsulaError
@@ -28,22 +28,6 @@ if TYPE_CHECKING:
 FILE_LIMIT = 10 << 20
 LIMIT_SECONDS = 60.0
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
-# Untracked files of these names hold credentials, more often than not.
-SECRET_NAMES = (
-    *(
-        ".env",
-        ".env.*",
-        "*.pem",
-        "*.key",
-        "id_rsa*",
-        "id_dsa*",
-        "id_ecdsa*",
-        "id_ed25519*",
-        ".netrc",
-        "_netrc",
-    ),
-    *(".npmrc", ".pypirc", ".git-credentials", "credentials*", "*.p12", "*.pfx", "*.keystore", "secrets.*"),
-)
 _PLAIN = (
     *(
         "-c",
@@ -171,11 +155,10 @@ class GitProbe:
         return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
     def _is_wanted(self, top: str, name: str) -> bool:
-        base = os.path.basename(name.rstrip("/"))
         if name.endswith("/"):
             self._left_out.append(f"{printable(name)}: a repository of its own")
             return False
-        if any(fnmatch(base, pattern) for pattern in SECRET_NAMES):
+        if is_secret_file(name):
             self._left_out.append(f"{printable(name)}: its name says that it holds credentials")
             return False
         try:

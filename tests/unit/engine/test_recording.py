@@ -20,7 +20,7 @@ from capsula.errors import CapsulaError
 
 class MemoryDraft:
     def __init__(self, path: Path) -> None:
-        self.path = str(path)
+        self.path, self.id = str(path), "1"
         self.files: dict[str, bytes] = {}
         self.values: dict[str, Any] = {}
         self.taken: list[tuple[str, str, bool]] = []
@@ -127,7 +127,7 @@ def test_logs_are_kept_whole_and_without_credentials(recorder: Recorder, draft: 
     assert record["stdout"] == "one\n\\xff not text\nkey is ***\n"
     assert record["stderr"] is None
     assert b"hunter22" not in (Path(draft.path) / "stdout.txt").read_bytes()
-    assert recorder.notes == ["stdout: 1 line(s) had what looks like a credential, which was left out"]
+    assert recorder.notes == ["stdout: what looks like a credential was left out in 1 place(s)"]
 
 
 def test_a_log_without_credentials_is_kept_byte_for_byte(
