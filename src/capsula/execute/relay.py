@@ -343,18 +343,25 @@ def _relay_alone(streams: "list[Stream]", mask: "set[int]") -> None:
     for name in ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM"):
         _signal.signal(getattr(_signal, name), _signal.SIG_IGN)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
-    needed = {fd for stream in streams for fd in (stream.source, stream.sink.fd)}
-    for name in os.listdir("/dev/fd"):
-        if int(name) not in needed:
-            try:
-                os.close(int(name))
-            except OSError:
-                pass
+    _close_all_but({fd for stream in streams for fd in (stream.source, stream.sink.fd)})
     os.chdir("/")
     for stream in streams:
         stream.log = Log(0, None)
         stream.log.drop("what comes now isn't the command's")
     Relay(streams).run_to_the_end()
+
+
+def _close_all_but(needed: "set[int]") -> None:
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:  # no /proc: then whatever may be there
+        names = [str(number) for number in range(4096)]
+    for name in names:
+        if int(name) not in needed:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass
 
 
 def _terminal(fd: int) -> "Terminal":

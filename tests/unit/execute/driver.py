@@ -19,9 +19,17 @@ def no_terminal() -> None:
     raise OSError(28, "no more terminals")
 
 
+def no_proc(path: str, list_directory=os.listdir) -> "list[str]":
+    if path == "/dev/fd":
+        raise FileNotFoundError(2, "no /proc", path)
+    return list_directory(path)
+
+
 for broken in options.pop("broken", ()):
     if broken == "openpty":
         os.openpty = no_terminal
+    elif broken == "proc":
+        os.listdir = no_proc
     elif broken == "pidfd":
         del os.pidfd_open
     elif broken == "log":

@@ -194,10 +194,11 @@ def test_whatever_our_stdout_is(runner, tmp_path, kind):
 # ---------------------------------------------------------------- what the command leaves behind
 
 
-def test_a_process_that_the_command_leaves_behind_goes_on_writing(runner, tools, tmp_path):
+@pytest.mark.parametrize("broken", [(), ("proc",)])
+def test_a_process_that_the_command_leaves_behind_goes_on_writing(runner, tools, tmp_path, broken):
     os.mkfifo(tmp_path / "go")
     left = f"(read go < {tmp_path}/go; echo later; echo too >&2) & echo now"
-    process = runner.start("sh", "-c", left, lock=True)
+    process = runner.start("sh", "-c", left, lock=True, broken=broken)
     assert process.stdout.readline() == b"now\n"
     assert process.wait() == 0
     outcome = runner.outcome()
