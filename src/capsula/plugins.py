@@ -181,7 +181,7 @@ def recipe_from(settings: "Settings", root: str, cwd: str) -> Recipe:
     for pattern in (*settings.input, *settings.output):
         refuse_way_up_from_link(pattern.removeprefix("!"), root, cwd)
     command = settings.command
-    derived = command[0].rpartition("/")[2] if command else "inputs"
+    derived = command[0].rpartition("/")[2] or command[0] if command else "inputs"
     return Recipe(
         capsule_id=settings.capsule_id or derived,
         named=settings.capsule_id is not None and not _passes_over_a_file(settings, cwd),

@@ -302,6 +302,7 @@ def test_any_command_gets_a_line_in_the_journal(ws):
     assert [json.loads(line)["outcome"] for line in lines] == ["miss", "hit"]
     assert json.loads(lines[0])["command"] == " ".join(["echo", *words])
     assert ws.tool("history").code == 0
+    assert ws.capsule("-i", "in", command=("/",), report=True).report["capsule_id"] == "/"
 
 
 # ---------------------------------------------------------------------------------------------------- outside

@@ -53,9 +53,7 @@ def _lines(session: "Session", report: engine.Report) -> "Iterator[str]":
         if report.started:
             kept = f"kept as {report.key.hash[:12]}" if report.stored and report.key else "not kept"
             yield f"ran for {duration(report.seconds)}, {kept}"
-    elif (
-        (session.policy.placebo or session.policy.sampled) and report.outcome == engine.MISS and report.stored
-    ):
+    elif session.policy.placebo and report.outcome == engine.MISS and report.stored:
         yield "nothing cached to compare with; the result is kept"
     if report.not_stored and (wordy or not report.not_stored.startswith(_SEEN)):
         yield f"the result is not cached: {report.not_stored}"
