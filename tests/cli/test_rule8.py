@@ -284,6 +284,21 @@ def test_what_is_remembered_is_not_believed_when_the_disk_has_spoilt_it(ws, what
     assert ws.read("out") == "one"
 
 
+def test_the_record_of_another_command_is_not_believed(ws):
+    ws.write("in", "one")
+    for do in "echo this", "echo that":
+        assert ws.capsule("-i", "in", do=do).ran == 1
+        ws.warm("-i", "in", do=do)
+    this, that = (ws.store / "recall").iterdir()
+    contents = this.read_bytes(), that.read_bytes()
+    this.write_bytes(contents[1])
+    that.write_bytes(contents[0])
+    assert [ws.capsule("-i", "in", do=f"echo {word}").out for word in ("this", "that")] == [
+        "this\n",
+        "that\n",
+    ]
+
+
 # ---------------------------------------------------------------------------------------------------- the work tree
 
 

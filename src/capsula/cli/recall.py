@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     ]
 
 VERSION = 2
-# The beginning of a record's file; 8 bytes of checksum follow. What a disk has spoilt could be read as a record of
-# something else, or as a list of two thousand million items.
-_MAGIC = b"capsula-recall1\n"
-_HEAD = len(_MAGIC) + 8
+# The beginning of a record's file; its name and 8 bytes of checksum follow. What a disk has spoilt could be read as a
+# list of two thousand million items, or be the record of another command.
+_MAGIC = b"capsula-recall2\n"
+_NAME = 32
+_HEAD = len(_MAGIC) + _NAME + 8
 _CHECK = 0x72656361
 _REGULAR = 0o100000
 # Magic and checksum of an entry (store.layout.seal): they tell whether it still is the result that is recalled.
@@ -57,7 +58,7 @@ def recall(program: str, argv: "list[str]") -> int | None:
         with open(path, "rb", buffering=0) as file:
             content = file.read()
         rest = memoryview(content)[_HEAD:]
-        if content[:_HEAD] != _MAGIC + _imp.source_hash(_CHECK, rest):
+        if content[:_HEAD] != _head(path, rest):
             return None
         record = marshal.loads(rest)
         (version, watched, variables, inputs, outputs, modes, answer, _) = record
@@ -218,10 +219,14 @@ def keep_record(
         return
     record = record_of(session, report, watched)
     if record is not None:
-        write_whole(path, to_bytes(record))
+        write_whole(path, to_bytes(path, record))
 
 
-def to_bytes(record: "Record") -> bytes:
+def to_bytes(path: str, record: "Record") -> bytes:
     # Version 2 of the format: later ones look every object up, to write repeated ones once, which takes longer.
     content = marshal.dumps(record, 2)
-    return _MAGIC + _imp.source_hash(_CHECK, content) + content
+    return _head(path, content) + content
+
+
+def _head(path: str, content: "bytes | memoryview") -> bytes:
+    return _MAGIC + path[-_NAME:].encode() + _imp.source_hash(_CHECK, content)

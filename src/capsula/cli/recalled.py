@@ -60,5 +60,5 @@ def restore_recalled(path: str, record: "Record") -> int | None:
 
         outputs, modes = watched_outputs(seen)
         fields = (VERSION, watched, variables, inputs, outputs, modes, answer, restoring)
-        write_whole(path, to_bytes(fields))
+        write_whole(path, to_bytes(path, fields))
     return restored.bytes

@@ -98,7 +98,7 @@ def test_a_damaged_record_is_none(scene: Scene, damage: str) -> None:
     if damage == "flipped":
         content[len(content) // 2] ^= 4
     elif damage == "old":
-        record = recalling.to_bytes((recalling.VERSION - 1, [], [], ([], []), None, [], (), ()))  # type: ignore[arg-type]
+        record = recalling.to_bytes(str(path), (recalling.VERSION - 1, [], [], ([], []), None, [], (), ()))  # type: ignore[arg-type]
         content = bytearray(record)
     new = {
         "empty": b"",
