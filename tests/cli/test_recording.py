@@ -421,7 +421,8 @@ def test_a_nested_call_names_its_parent(project):
         HEAD + "@capsula.monitor\ndef inner(): pass\n@capsula.monitor\ndef outer(): inner()\nouter()\n"
     )
     outer, inner = project.capsules()
-    assert json.loads((inner / "capsule.json").read_text())["parent"] == str(outer)
+    outer_id = json.loads((outer / "capsule.json").read_text())["id"]
+    assert json.loads((inner / "capsule.json").read_text())["parent"] == outer_id
     done = project.monitor("-q", sys.executable, "script.py")
     assert done.returncode == 0
     assert project.read("capsule.json", 3)["parent"] == str(project.capsules()[2])

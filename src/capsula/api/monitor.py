@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from capsula.api.call import Plan
 from capsula.api.wrap import wrap
+from capsula.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+@overload
+def monitor(function: F, /) -> F: ...
+
+
+@overload
+def monitor(
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    items: Iterable[str] = (),
+    include_return_value: bool = True,
+) -> Callable[[F], F]: ...
+
+
 def monitor(
     function: Any = None,
+    /,
     *,
     directory: str | os.PathLike[str] | None = None,
     items: Iterable[str] = (),
@@ -23,15 +38,24 @@ def monitor(
 
     `directory` is the project's root; by default the nearest parent of the function's file that holds capsula.toml or
     .git. `items` are names of `[monitor.item.NAME]` in capsula.toml, whose files are recorded when the call has ended.
-    Works on functions, methods, coroutines and generators; arguments, result, exceptions and speed of the function stay
-    what they are. What goes wrong in recording is a warning on stderr. Raises only while decorating, for an item that
-    isn't configured.
+    Works on functions, methods, coroutines, generators and objects that can be called; arguments, result and exceptions
+    of the function stay what they are. What goes wrong in recording is a warning on stderr. Raises UsageError for what
+    can't be called, and only while decorating.
     """
-    if function is not None:
-        return monitor(directory=directory, items=items, include_return_value=include_return_value)(function)
+    names = (items,) if isinstance(items, str) else tuple(items)
 
-    def decorate(wrapped: F) -> F:
-        wrapper: F = wrap(wrapped, Plan(wrapped, directory, tuple(items), include_return_value))
-        return wrapper
+    def decorate(wrapped: Any) -> Any:
+        if isinstance(wrapped, classmethod | staticmethod):
+            return type(wrapped)(decorate(wrapped.__func__))
+        if isinstance(wrapped, type) or not callable(wrapped):
+            raise UsageError(
+                f"@capsula.monitor can't record {_named(wrapped)}",
+                hint="it goes before a function or a method",
+            )
+        return wrap(wrapped, Plan(wrapped, directory, names, include_return_value))
 
-    return decorate
+    return decorate if function is None else decorate(function)
+
+
+def _named(thing: object) -> str:
+    return f"the class {thing.__qualname__}" if isinstance(thing, type) else f"a {type(thing).__qualname__}"

@@ -10,18 +10,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from capsula import plugins
+from capsula.api.current import LIVE
+from capsula.api.live import identity_of
+from capsula.api.remembered import remembered
 from capsula.config.project import Item, Project
 from capsula.core.names import printable
 from capsula.core.secrets import telling_values
-from capsula.engine import recording
+from capsula.engine import live, recording
 from capsula.engine.recording import Recorder
 from capsula.errors import CapsulaError, UsageError
 
 if TYPE_CHECKING:
-    from capsula.ports import FileRule
-
-# Tells a monitored program, and what it runs, which capsule is being written.
-LIVE = "CAPSULA_CAPSULE"
+    from capsula.ports import FileRule, Probe
 
 
 def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
@@ -34,18 +34,33 @@ def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
     except (CapsulaError, OSError) as error:
         reason = error.what if isinstance(error, CapsulaError) else error.strerror
         warn(f"not recorded: no capsule can be made in {printable(project.vault)}: {reason}")
+    if draft is not None and kind != "capture":
+        try:
+            live.open_live(draft.path)
+        except OSError as error:
+            warn(f"what the run records of itself can't be kept: {error.strerror}")
     keep = project.capture.keep
     values = telling_values({name: value for name, value in os.environ.items() if name not in keep})
     kept = frozenset([os.environ[name] for name in keep if name in os.environ])
     return Recorder(draft, project.root, os.getcwd(), warn, values - kept, kept)
 
 
-def capture(recorder: Recorder, project: Project) -> bool:
-    """The context, as the project says; whether all of it could be looked at."""
+def capture(recorder: Recorder, project: Project, *, again: bool = False) -> bool:
+    """The context, as the project says; whether all of it could be looked at. `again`: what can't have changed since
+    this process has looked isn't looked at again."""
     commands = project.capture.pre_capture_commands
     is_whole = recording.run_first(recorder, commands, lambda command: _shell(command, project.root))
-    probes = plugins.recording_probes(project, os.environ)
+    # Which run this is part of is told in its own place.
+    environ = {name: value for name, value in os.environ.items() if name != LIVE}
+    probes: Iterable[Probe] = plugins.recording_probes(project, environ)
+    if again:
+        probes = remembered(probes, project)
     return recording.capture(recorder, probes, project.capture.files) and is_whole
+
+
+def parent() -> str | None:
+    """The id of the run that the environment names: the one that this process is part of."""
+    return identity_of(os.environ.get(LIVE, "")) or None
 
 
 def items_of(project: Project, names: Iterable[str]) -> list[Item]:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from capsula import engine, plugins
-from capsula.api import cached, steps
+from capsula.api import cached
 from capsula.api.cached import Declared
+from capsula.api.current import LIVE
 from capsula.config.project import Project
 from capsula.core.names import printable
 from capsula.engine.recording import Recorder
@@ -64,7 +65,7 @@ class CachedCommand:
         self.logs: tuple[Log | None, Log | None] = (None, None)
         environ = dict(os.environb)
         if recorder.draft is not None:
-            environ[steps.LIVE.encode()] = os.fsencode(recorder.draft.path)
+            environ[LIVE.encode()] = os.fsencode(recorder.draft.path)
         self._environ = environ
         session.world.execute = self._execute
         session.world.replay = self._replay

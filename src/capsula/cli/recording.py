@@ -12,6 +12,7 @@ from capsula import ports
 from capsula.api import cached as cached_runs
 from capsula.api import steps
 from capsula.api.cached import Declared
+from capsula.api.current import LIVE
 from capsula.cli import cached
 from capsula.config.project import Item, Project, find_project
 from capsula.core.names import printable
@@ -123,7 +124,7 @@ def _run(recorder: Recorder, command: tuple[str, ...]) -> Outcome:
     folder = None
     if recorder.draft is not None:
         folder = recorder.draft.path
-        wanted[steps.LIVE.encode()] = os.fsencode(folder)
+        wanted[LIVE.encode()] = os.fsencode(folder)
     return run_command(command, wanted, spool_dir=folder, last=True)
 
 
@@ -153,7 +154,7 @@ def _summary(asked: Asked) -> dict[str, object]:
     return {
         "command": " ".join(mask_words(asked.command)),
         "items": list(asked.items),
-        "parent": os.environ.get(steps.LIVE) or None,
+        "parent": steps.parent(),
     }
 
 

@@ -6,7 +6,9 @@ note in the capsule, and the program runs all the same.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from capsula.core.hiding import hide
 from capsula.core.names import printable
-from capsula.engine import discreet
+from capsula.engine import columns, discreet, live
+from capsula.engine.columns import Said
 from capsula.errors import CapsulaError
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ class Recorder:
 
     `values` are those that must not get into the record, `kept` those that may though they look like credentials.
     `troubles` and `notes` end up in the capsule. `key_facts` are the sections of the captured context that may change a
-    result, by name.
+    result, by name. `said` is what the run has said of itself, once that is gathered.
     """
 
     draft: Draft | None
@@ -49,6 +52,7 @@ class Recorder:
     troubles: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     key_facts: dict[str, Any] = field(default_factory=dict)
+    said: Said | None = None
 
     def __post_init__(self) -> None:
         if self.draft is not None:
@@ -78,8 +82,9 @@ class Recorder:
 
     def seal(self, status: str, summary: dict[str, object]) -> None:
         if self.draft is not None:
+            told = {**summary, **_summary(gather(self))}
             with self.attempt("can't seal the capsule"):
-                self.draft.seal(status, {**summary, "troubles": self.troubles, "notes": self.notes})
+                self.draft.seal(status, {**told, "troubles": self.troubles, "notes": self.notes})
                 if isinstance(self.draft, discreet.Discreet) and self.draft.secrets:
                     self.warn(discreet.told(self.draft.secrets))
 
@@ -159,6 +164,83 @@ def take(recorder: Recorder, rules: Iterable[FileRule]) -> None:
             recorder.draft.take(source, name, move=rule.move)
 
 
+def gather(recorder: Recorder) -> Said:
+    """What the run has said of itself. Its metrics are written down now, and from now on it can't be spoken to."""
+    if recorder.said is not None:
+        return recorder.said
+    recorder.said = Said()
+    if recorder.draft is None or not live.is_live(recorder.draft.path):
+        return recorder.said
+    with recorder.attempt("can't gather what the run recorded"):
+        path = recorder.draft.path
+        folder = live.close_live(path)
+        said = columns.read(folder)
+        said.metrics = {recorder.hidden(name): metric for name, metric in said.metrics.items()}
+        if said.metrics:
+            columns.write_metrics(path, said.metrics)
+        if said.unread:
+            recorder.notes.append(f"{said.unread} line(s) of what the run recorded can't be read")
+        # Last: whatever fails before, the lines themselves are in the capsule.
+        shutil.rmtree(folder)
+        recorder.said = said
+    return recorder.said
+
+
+def named_files(recorder: Recorder) -> dict[str, dict[str, Any]]:
+    """The outputs that the run named, as they are now: path below the root, or the full one -> what the item's files
+    have. Those that are to be copied are in the capsule then."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, fact in gather(recorder).outputs.items():
+        for each in _below(path):
+            row: dict[str, Any] = {"hash_algorithm": "sha256", "file_hash": None}
+            try:
+                with open(each, "rb") as file:
+                    row["file_hash"] = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                row["error"] = error.strerror or str(error)
+                recorder.notes.append(f"{printable(each)}: {row['error']}")
+            found[shown_path(recorder, each)] = row
+        if fact.get("copy") and recorder.draft is not None:
+            with recorder.attempt(f"can't copy {printable(path)}"):
+                name = recorder.draft.free_name(os.path.basename(path.rstrip("/")) or "output")
+                recorder.draft.take(path, name, move=False)
+    return found
+
+
+def read_files(recorder: Recorder) -> dict[str, dict[str, Any]]:
+    """The inputs that the run named, as they were when it did."""
+    return {
+        shown_path(recorder, path): {
+            name: fact.get(name) for name in ("hash_algorithm", "file_hash", "error")
+        }
+        for path, fact in gather(recorder).inputs.items()
+    }
+
+
+def shown_path(recorder: Recorder, path: str) -> str:
+    return path.removeprefix(os.path.join(recorder.root, ""))
+
+
+def _below(path: str) -> list[str]:
+    """The file itself, or all files in a directory."""
+    if not os.path.isdir(path):
+        return [path]
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+
+
+def _summary(said: Said) -> dict[str, object]:
+    """What stands in capsule.json: of each metric the last value, and between which values it was."""
+    told: dict[str, object] = {}
+    if said.metrics:
+        told["metrics"] = {name: metric.last() for name, metric in said.metrics.items()}
+        told["metric_ranges"] = {name: metric.extent() for name, metric in said.metrics.items()}
+    if said.tags:
+        told["tags"] = said.tags
+    if said.notes:
+        told["note"] = "\n".join(said.notes)
+    return told
+
+
 def after_command(
     recorder: Recorder,
     outcome: Outcome,
@@ -170,7 +252,8 @@ def after_command(
         "root_directory": recorder.root,
         "timestamp": iso(outcome.end_ns),
         "run_time": duration(outcome.seconds),
-        "files": dict(files),
+        "files": {**files, **named_files(recorder)},
+        "inputs": read_files(recorder),
         "stdout": _log(recorder, "stdout", outcome.stdout),
         "stderr": _log(recorder, "stderr", outcome.stderr),
         "exit_code": outcome.exit_code,

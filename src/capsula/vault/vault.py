@@ -25,8 +25,8 @@ FORMAT = 1
 MARK, RECORD = ".capsula-vault", "capsule.json"
 PACKAGES = "packages.json"
 # They tell of one run, so no other capsule has the same.
-_TOLD = ("context.json", "pre-run-info.json", "post-run-info.json")
-_NAMES = {RECORD, *_TOLD, PACKAGES, "stdout.txt", "stderr.txt"}
+_TOLD = ("context.json", "pre-run-info.json", "post-run-info.json", "metrics.json")
+_NAMES = {RECORD, *_TOLD, PACKAGES, "stdout.txt", "stderr.txt", "live", "said"}
 _CHUNK = 1 << 20
 _LARGE = 1 << 20  # to look for such a file in the vault costs less than to copy it once more
 _LONGEST = 150

@@ -1,5 +1,8 @@
 """What is told of a function, its arguments and what it gives back: always JSON, never a failure, nothing consumed."""
 
+import collections
+import dataclasses
+import enum
 import functools
 import hashlib
 import json
@@ -12,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsula.execute.function import describe, describe_call, describe_exception, represent
+from capsula.core.secrets import mask
+from capsula.execute.function import describe, describe_call, describe_exception, signature_of
+from capsula.execute.values import VALUES, represent
 
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
@@ -91,22 +96,26 @@ def test_what_is_too_long_or_too_deep_is_summed_up() -> None:
     json.dumps(represent(loop))
 
 
+def called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return describe_call(signature_of(function), args, kwargs, mask)
+
+
 def test_credentials_in_arguments_are_left_out() -> None:
     def login(user: str, password: str, url: str) -> None: ...
 
-    told = describe_call(login, ("me", "hunter22"), {"url": "https://me:hunter22@host/"})
+    told = called(login, "me", "hunter22", url="https://me:hunter22@host/")
     assert told["arguments"] == {"user": "me", "password": "***", "url": "https://***@host/"}
-    assert "hunter22" not in json.dumps(told["kwargs"])
+    assert "hunter22" not in json.dumps(told)
 
 
 def test_arguments_are_bound_to_their_names_with_the_defaults() -> None:
     def run(n: int, seed: int | None = None, *rest: int, **more: int) -> None: ...
 
-    told = describe_call(run, (1, 2, 3), {"x": 4})
+    told = called(run, 1, 2, 3, x=4)
     assert told["args"] == [1, 2, 3]
     assert told["kwargs"] == {"x": 4}
     assert told["arguments"] == {"n": 1, "seed": 2, "rest": [3], "more": {"x": 4}}
-    assert describe_call(run, (), {})["arguments"] is None
+    assert called(run)["arguments"] is None
 
 
 def test_a_function_is_described_by_its_source() -> None:
@@ -129,3 +138,61 @@ def test_an_exception_whose_text_fails_is_described_all_the_same() -> None:
         told = describe_exception(error, lambda text: text)
     assert told["exc_value"] == "?"
     assert "Bad" in told["exc_type"]
+
+
+def test_all_that_is_told_of_one_value_has_a_limit() -> None:
+    wide: list[Any] = [0] * 999
+    for _ in range(5):
+        wide = [wide] * 999
+    assert len(json.dumps(represent(wide))) < VALUES * 100
+
+
+def test_a_number_that_is_too_long_for_decimals_is_no_failure() -> None:
+    told = represent({"n": 10**6000})
+    assert told["n"]["type"] == "int"
+    json.dumps(told)
+
+
+def test_what_has_named_fields_is_told_field_by_field() -> None:
+    @dataclasses.dataclass
+    class Options:
+        rate: float
+        password: str
+
+    Point = collections.namedtuple("Point", "x y")
+    assert represent(Options(0.1, "hunter22"))["fields"] == {"rate": 0.1, "password": "***"}
+    assert represent(Point(1, 2))["fields"] == {"x": 1, "y": 2}
+    assert represent(Colour.RED)["value"] == 1
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+def test_an_address_in_memory_is_not_told() -> None:
+    class Plain: ...
+
+    assert represent(Plain()) == {"type": represent(Plain())["type"]}
+
+
+def test_a_set_is_told_in_the_same_order_each_time() -> None:
+    assert represent({3, 1, 2})["items"] == [1, 2, 3]
+
+
+def test_what_is_to_be_hidden_is_hidden_wherever_it_stands() -> None:
+    told = represent([{"a": Path("/x/hunter22")}, ("hunter22",)], lambda text: text.replace("hunter22", "*"))
+    assert "hunter22" not in json.dumps(told)
+
+
+class Model:
+    def __call__(self, x: int) -> int:
+        return x
+
+    def method(self) -> None: ...
+
+
+def test_objects_and_methods_are_described_by_their_source() -> None:
+    assert describe(Model())["function_name"] == "Model"
+    assert describe(Model())["source_line"] == describe(Model.__call__)["source_line"]
+    assert describe(Model().method)["qualified_name"] == "Model.method"
+    assert describe(functools.lru_cache(called))["function_name"] == "called"

@@ -1,0 +1,52 @@
+"""A project in which nothing is captured, so that a call costs little, and what its capsules say."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import capsula
+from capsula.api import current, live
+from capsula.api.current import LIVE
+
+
+class Project:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, name: str = "", **more: Any) -> capsula.Run:
+        return capsula.run(name, directory=self.root, **more)
+
+    def monitor(self, function: Any = None, **more: Any) -> Any:
+        decorate = capsula.monitor(directory=self.root, **more)
+        return decorate if function is None else decorate(function)
+
+    def capsules(self) -> list[Path]:
+        """Oldest first."""
+        found = [path.parent for path in self.root.glob("vault/*/capsule.json")]
+        return sorted(found, key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
+
+    def read(self, name: str = "capsule.json", at: int = -1) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.capsules()[at] / name).read_text())
+        return found
+
+    def by_command(self) -> dict[str, list[dict[str, Any]]]:
+        """What capsule.json says of each, by the last word of its command."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for path in self.capsules():
+            record = json.loads((path / "capsule.json").read_text())
+            found.setdefault(record["command"].rpartition(".")[2], []).append(record)
+        return found
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    (tmp_path / "capsula.toml").write_text("[monitor]\ncapture = false\n")
+    monkeypatch.delenv(LIVE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    live._warned.clear()
+    yield Project(tmp_path)
+    assert current.current() is None
+    assert current._process.lives == []
