@@ -420,12 +420,16 @@ def test_a_nested_call_names_its_parent(project):
     project.python(
         HEAD + "@capsula.monitor\ndef inner(): pass\n@capsula.monitor\ndef outer(): inner()\nouter()\n"
     )
-    outer, inner = project.capsules()
-    outer_id = json.loads((outer / "capsule.json").read_text())["id"]
-    assert json.loads((inner / "capsule.json").read_text())["parent"] == outer_id
+    records = {project.read("capsule.json", at)["command"]: project.read("capsule.json", at) for at in (0, 1)}
+    outer, inner = records["__main__.outer"], records["__main__.inner"]
+    assert (outer["parent"], inner["parent"]) == (None, outer["id"])
     done = project.monitor("-q", sys.executable, "script.py")
     assert done.returncode == 0
-    assert project.read("capsule.json", 3)["parent"] == str(project.capsules()[2])
+    later = [project.read("capsule.json", at) for at in range(2, 5)]
+    ids = {record["command"].rpartition(".")[2]: record["id"] for record in later}
+    parents = {record["command"].rpartition(".")[2]: record["parent"] for record in later}
+    assert parents["outer"] == next(record["id"] for record in later if record["kind"] == "monitor")
+    assert parents["inner"] == ids["outer"]
 
 
 def test_a_project_that_cannot_be_read_does_not_stop_the_function(project):

@@ -167,7 +167,7 @@ class Rude:
         ({"a": 1}, {"a": 1}),
         (True, True),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_value_is_recorded_as_the_number_that_it_is(project: Any, value: Any, told: Any) -> None:
     with project.run() as run:
