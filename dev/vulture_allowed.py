@@ -34,3 +34,5 @@ _.__path__
 _.__package__
 
 __getattr__  # `capsula.monitor` is looked up by it
+__dir__  # so that `dir(capsula)` shows what is imported only when it is used
+__wrapped__  # inspect follows it to the signature
