@@ -48,6 +48,7 @@ THEIR_NAMES = ["~/.capsules.toml", "Capsule.toml", "Capsules.toml", "CAPSULE_ARG
 OTHER_OPTIONS = {
     *(
         "all",
+        "any_links",
         "cache",
         "cache_context",
         "exit_code",

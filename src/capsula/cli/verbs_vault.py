@@ -96,6 +96,7 @@ def register(nouns: Verbs) -> None:
     showing.set_defaults(verb=_show)
     _add_diff(nouns)
     _add_remarks(nouns)
+    _add_bundles(nouns)
 
 
 def _add_diff(nouns: Verbs) -> None:
@@ -147,6 +148,66 @@ def _add_remarks(nouns: Verbs) -> None:
     noting.add_argument("id", metavar="ID", help="which one, as for capsula show")
     noting.add_argument("text", metavar="TEXT", nargs="?", help="in place of the note before; '': no note")
     noting.set_defaults(verb=_note)
+
+
+def _add_bundles(nouns: Verbs) -> None:
+    exporting = add(
+        nouns,
+        "export",
+        "put capsules into one file",
+        "A compressed tar file in which equal files are there once; tags and notes are in it, too.",
+        has_store=False,
+    )
+    add_directory(exporting)
+    exporting.add_argument("ids", metavar="ID", nargs="*", help="which ones, as for capsula show")
+    exporting.add_argument("--all", action="store_true", help="all that are sealed")
+    exporting.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="its name ends in .tar.gz, .tar.xz, .tar.zst or .tar; -: stdout; by default the capsule's name",
+    )
+    exporting.add_argument("--json", action="store_true", help="say as JSON what is in it")
+    exporting.set_defaults(verb=_export)
+    importing = add(
+        nouns,
+        "import",
+        "take in the capsules of such a file",
+        "Every byte is compared with what was sealed before anything is in the vault.\n"
+        "A capsule that is there already is passed over.",
+        has_store=False,
+    )
+    add_directory(importing)
+    importing.add_argument("files", metavar="FILE", nargs="+", help="made by capsula export; -: stdin")
+    importing.add_argument(
+        "-n", "--dry-run", action="store_true", help="read all of it, say what is in it, and import nothing"
+    )
+    importing.add_argument(
+        "--any-links", action="store_true", help="also links that lead out of their capsule"
+    )
+    importing.add_argument("--json", action="store_true", help="say as JSON what came, one object a FILE")
+    importing.set_defaults(verb=_import)
+
+
+def _export(options: argparse.Namespace, *_: object) -> int:
+    from capsula.cli import bundle
+
+    return bundle.export(
+        options.directory, options.ids, options.output, everything=options.all, as_json=options.json
+    )
+
+
+def _import(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
+    from capsula.cli import bundle
+
+    return bundle.take_in(
+        options.directory,
+        options.files,
+        sheet,
+        dry=options.dry_run,
+        any_links=options.any_links,
+        as_json=options.json,
+    )
 
 
 def _tag(options: argparse.Namespace, *_: object) -> int:

@@ -25,8 +25,8 @@ FORMAT = 1
 MARK, RECORD = ".capsula-vault", "capsule.json"
 PACKAGES = "packages.json"
 # They tell of one run, so no other capsule has the same.
-_TOLD = ("context.json", "pre-run-info.json", "post-run-info.json", "metrics.json")
-_NAMES = {RECORD, *_TOLD, PACKAGES, "stdout.txt", "stderr.txt", "live", "said"}
+TOLD = ("context.json", "pre-run-info.json", "post-run-info.json", "metrics.json")
+_NAMES = {RECORD, *TOLD, PACKAGES, "stdout.txt", "stderr.txt", "live", "said"}
 _CHUNK = 1 << 20
 _LARGE = 1 << 20  # to look for such a file in the vault costs less than to copy it once more
 _LONGEST = 150
@@ -115,9 +115,8 @@ class Draft:
         target = self._place(name)
         if os.path.lexists(target):
             raise VaultError(f"there is a {printable(name)} in the capsule already")
-        source = (
-            source.rstrip("/") or "/"
-        )  # a link with a slash behind it is what it leads to, and not for us to remove
+        # A link with a slash behind it is what it leads to; and that isn't for us to remove.
+        source = source.rstrip("/") or "/"
         _refuse_special(source)
         if move and not os.path.islink(source):
             try:
@@ -153,7 +152,7 @@ class Draft:
         self._record["files"] = [row for row in rows if row]
         aside = self._written_aside(RECORD, self._record)
         os.chmod(aside, sealed_mode(0))
-        _flush([aside, *(path for path, row in zip(paths, rows, strict=True) if "sha256" in row)])
+        flush([aside, *(path for path, row in zip(paths, rows, strict=True) if "sha256" in row)])
         os.replace(aside, os.path.join(self.path, RECORD))
 
     def _close(self, path: str) -> dict[str, object]:
@@ -171,7 +170,7 @@ class Draft:
             _copy_in_place(path)  # it was moved here and has a name elsewhere, by which it could be changed
         os.chmod(path, sealed_mode(look.st_mode))
         digest = digest_of(path)
-        if name not in _TOLD and path not in self._shared:
+        if name not in TOLD and path not in self._shared:
             self._blobs.share(path, digest)
         return told | {"size": os.stat(path).st_size, "sha256": digest, "mode": f"{look.st_mode & 0o777:o}"}
 
@@ -237,7 +236,7 @@ def _copy_in_place(path: str) -> None:
     os.replace(aside, path)
 
 
-def _flush(paths: list[str]) -> None:
+def flush(paths: list[str]) -> None:
     """To the disk with them. All are told to go before the first is waited for: then one write of the journal does for
     all, where one by one each had its own."""
     for start in range(0, len(paths), _AT_ONCE):

@@ -1,0 +1,106 @@
+"""Packing: sealed capsules of a vault into a bundle, each byte compared with what was sealed on its way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import BinaryIO
+
+from capsula.core.names import from_text, printable, to_text
+from capsula.vault import bundle, remarks
+from capsula.vault.archive import Writer
+from capsula.vault.bundle import BundleError, Kind, Manifest, Member, Packed
+from capsula.vault.compression import compressed
+from capsula.vault.record import Capsule
+from capsula.vault.vault import RECORD
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What is to be packed, and where each capsule lies, by its name."""
+
+    manifest: Manifest
+    paths: Mapping[str, str]
+
+
+def pack(capsules: Iterable[Capsule]) -> Packing:
+    """Each capsule once. BundleError for one that isn't sealed (it may be running) or can't be in a bundle."""
+    found = {
+        path: _packed(path, capsule) for capsule in capsules for path in [os.path.realpath(capsule.path)]
+    }
+    ordered = sorted(found.values(), key=lambda each: each.id)
+    for one, other in pairwise(ordered):
+        if one.id == other.id:
+            raise BundleError(f"{printable(one.name)} and {printable(other.name)} are the same capsule")
+    paths = {capsule.name: path for path, capsule in found.items()}
+    if len(paths) < len(found):
+        raise BundleError("two of these capsules have the same name", hint="export them one by one")
+    return Packing(Manifest(tuple(ordered)), paths)
+
+
+def write(packing: Packing, out: BinaryIO, how: str, each: Callable[[int], None]) -> None:
+    """The bundle, compressed as asked, into `out`. `each` counts the bytes that were read. BundleError for a file that
+    isn't as it was sealed: then what was written is good for nothing."""
+    sink = compressed(out, how)
+    writer = Writer(sink, packing.manifest)
+    for member in bundle.members(packing.manifest):
+        pieces: Iterator[bytes] = iter(())
+        if member.kind is Kind.FILE and member.entry is not None:
+            path = os.path.join(packing.paths[member.capsule.name], from_text(member.entry.name))
+            pieces = _read(path, member, each)
+        writer.add(member, pieces)
+    writer.end()
+    sink.close()
+
+
+def size_of(manifest: Manifest) -> int:
+    """Of the files' content, as far as it is packed."""
+    return sum(member.size for member in bundle.members(manifest))
+
+
+def _packed(path: str, capsule: Capsule) -> Packed:
+    name = to_text(os.path.basename(path))
+    if "files" not in capsule.record:
+        raise BundleError(
+            f"{printable(name)} isn't sealed: it is {capsule.status or 'damaged'}",
+            hint="it can be exported when it has ended" if capsule.status == "running" else "",
+        )
+    with open(os.path.join(path, RECORD), "rb") as file:
+        if os.fstat(file.fileno()).st_size > bundle.LARGEST_RECORD:
+            raise BundleError(f"{printable(name)} has too many files for a bundle")
+        record = file.read()
+    entries = [bundle.record_entry(record), *bundle.seal_of(name, record)]
+    return bundle.packed(name, capsule.id, entries, remarks.read(os.path.dirname(path), capsule.id))
+
+
+def _read(path: str, member: Member, each: Callable[[int], None]) -> Iterator[bytes]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise _not_as_sealed(member, error.strerror or str(error)) from None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _not_as_sealed(member, "is no file any more")
+        digest, rest = hashlib.sha256(), member.size
+        while piece := file.read(min(_PIECE, rest + 1)):
+            digest.update(piece)
+            rest -= len(piece)
+            if rest < 0:
+                break
+            each(len(piece))
+            yield piece
+        if rest or member.entry is None or digest.hexdigest() != member.entry.sha256:
+            raise _not_as_sealed(member, "other bytes than were sealed")
+
+
+def _not_as_sealed(member: Member, what: str) -> BundleError:
+    return BundleError(
+        f"{printable(member.path)}: {what}",
+        hint=f"capsula show {member.capsule.id[-6:]} --verify tells all of it",
+    )
