@@ -1,6 +1,15 @@
-"""For all tests: no example has a time limit of its own; a busy machine is slow, not wrong."""
+"""For all tests: no example has a time limit of its own; a busy machine is slow, not wrong. Nor does it matter how the
+tests were started."""
+
+import signal
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("capsula", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("capsula")
+
+# A shell starts what is in the background with SIGINT and SIGQUIT ignored, nohup does it with SIGHUP. What is ignored
+# is passed on to every command, which then waits for ever for a signal that a test sends.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
