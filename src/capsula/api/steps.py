@@ -14,14 +14,16 @@ from capsula.api.current import LIVE
 from capsula.api.live import identity_of
 from capsula.api.remembered import remembered
 from capsula.config.project import Item, Project
+from capsula.core.hiding import telling_values, values_in_file
 from capsula.core.names import printable
-from capsula.core.secrets import telling_values
 from capsula.engine import live, recording
 from capsula.engine.recording import Recorder
 from capsula.errors import CapsulaError, UsageError
 
 if TYPE_CHECKING:
     from capsula.ports import FileRule, Probe
+
+_LONGEST_FILE = 1 << 16
 
 
 def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
@@ -40,9 +42,22 @@ def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
         except OSError as error:
             warn(f"what the run records of itself can't be kept: {error.strerror}")
     keep = project.capture.keep
-    values = telling_values({name: value for name, value in os.environ.items() if name not in keep})
+    known = {**_from_files(project.root), **os.environ}
+    values = telling_values({name: value for name, value in known.items() if name not in keep})
     kept = frozenset([os.environ[name] for name in keep if name in os.environ])
     return Recorder(draft, project.root, os.getcwd(), warn, values - kept, kept)
+
+
+def _from_files(root: str) -> dict[str, str]:
+    """What the files say that programs read their credentials from."""
+    found: dict[str, str] = {}
+    for path in (os.path.join(root, ".env"), os.path.expanduser("~/.netrc"), os.path.join(root, ".netrc")):
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                found.update(values_in_file(path, file.read(_LONGEST_FILE)))
+        except OSError:
+            continue
+    return found
 
 
 def capture(recorder: Recorder, project: Project, *, again: bool = False) -> bool:
