@@ -74,7 +74,7 @@ def test_credentials_in_the_command_line(project, kind):
 def test_credentials_of_variables_wherever_they_turn_up(project):
     values = {
         "API_TOKEN": canary("token"),
-        "DB_PASSWORD": "canary7\"q'uo\\te7x9",
+        "DB_PASSWORD": "canary7\"q'uo\\qe7x9",
         "DATABASE_URL": f"postgres://me:{canary('database')}@db/x",
         "PIP_INDEX_URL": f"https://me:{canary('index')}@pypi.host/simple",
         "UNTOLD": GITHUB,
@@ -108,7 +108,7 @@ def test_credentials_of_variables_wherever_they_turn_up(project):
     assert {"API_TOKEN", "DB_PASSWORD", "DATABASE_URL", "UNTOLD"} <= set(
         context["probes"]["environment"]["masked"]
     )
-    assert context["probes"]["commands"]["masked"] == ["shown"]
+    assert set(context["probes"]["commands"]["masked"]) == {"shown"}
     assert any(
         "stdout: what looks like a credential" in note for note in project.read("capsule.json")["notes"]
     )
@@ -181,7 +181,7 @@ def test_a_credential_in_the_origin_of_a_package(project):
         environ={"PYTHONPATH": str(project.root / "lib")},
     )
     assert done.returncode == 0, done
-    assert "thing" in [row["name"] for row in project.read("context.json")["python"]["distributions"]]
+    assert "thing" in [row["name"] for row in project.read("packages.json")["distributions"]]
     assert leaks(project, canary("origin")) == []
 
 
@@ -206,7 +206,8 @@ def enter(user, password, *more, **options):
 def fail(login):
     api_key = "{canary("line")}"; raise ValueError(f"no entry for {{login!r}} at https://me:{canary("url")}@host/")
 
-enter("me", "{canary("positional")}", "--token={canary("more")}", secret="{canary("named")}", cfg={{"auth": {{"token": "{canary("deep")}"}}}})
+options = {{"secret": "{canary("named")}", "cfg": {{"auth": {{"token": "{canary("deep")}"}}}}}}
+enter("me", "{canary("positional")}", "--token={canary("more")}", **options)
 try:
     fail(Login("me", "{canary("repr")}"))
 except ValueError as error:

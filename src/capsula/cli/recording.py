@@ -16,7 +16,7 @@ from capsula.api.current import LIVE
 from capsula.cli import cached
 from capsula.config.project import Item, Project, find_project
 from capsula.core.names import printable
-from capsula.core.secrets import mask_words
+from capsula.core.secrets import hidden_words, mask_words
 from capsula.engine import recording
 from capsula.engine.recording import Recorder
 from capsula.errors import UsageError
@@ -58,6 +58,7 @@ def monitor(words: Sequence[str]) -> int:
     if cached_runs.is_wanted(asked.cache, project, items):
         declared = cached_runs.declare(asked.declared, project, items)
     recorder = steps.begin(project, "monitor", _warn)
+    recorder.learn(hidden_words(asked.command))
     try:
         _before(recorder, project, items, asked.command, declared)
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from capsula.core.hiding import hide
+from capsula.core.hiding import forms, hide
 from capsula.core.names import printable
 from capsula.engine import columns, discreet, live
 from capsula.engine.columns import Said
@@ -65,6 +65,12 @@ class Recorder:
             yield
         except Exception as error:
             self.trouble(f"{doing}: {_told(error)}")
+
+    def learn(self, values: Iterable[str]) -> None:
+        """More values that must not get into the record; but for plain words, as in `--auth kerberos`."""
+        self.values |= forms([value for value in values if not value.isalpha()]) - self.kept
+        if isinstance(self.draft, discreet.Discreet):
+            self.draft.values = self.values
 
     def hidden(self, text: str) -> str:
         """Without what looks like a credential."""
