@@ -69,7 +69,7 @@ def capture(recorder: Recorder, project: Project, *, again: bool = False) -> boo
     environ = {name: value for name, value in os.environ.items() if name != LIVE}
     probes: Iterable[Probe] = plugins.recording_probes(project, environ)
     if again:
-        probes = remembered(probes, project)
+        probes = remembered(probes, project, environ)
     return recording.capture(recorder, probes, project.capture.files) and is_whole
 
 
