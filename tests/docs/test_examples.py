@@ -61,19 +61,6 @@ OTHER_OPTIONS = {
         "outcome",
     ),
     *("since", "store", "to", "yes", "token"),
-    *(
-        "columns",
-        "crashed",
-        "dry_run",
-        "force",
-        "keep_last",
-        "older_than",
-        "remove",
-        "sort",
-        "status",
-        "until",
-        "where",
-    ),
 }
 
 
