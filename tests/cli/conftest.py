@@ -22,6 +22,8 @@ import pytest
 SCRIPTS = Path(sys.executable).parent
 PATIENCE = 60
 MARK = ".capsula-vault"
+GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+WHO = ("-c", "user.name=me", "-c", "user.email=me@host", "-c", "init.defaultBranch=main")
 SCHEMAS = Path(__file__).parents[2] / "src/capsula/schemas"
 # Longer than the time for which a change is too fresh to be trusted: see the docs on freshness.
 STALE_NS = 100_000_000
@@ -255,11 +257,8 @@ def not_of_the_schemas(capsule: Path, workspace: Workspace) -> list[str]:
 
     wrong = []
     for schema in sorted(SCHEMAS.glob("*.schema.json")):
-        name = schema.name.replace(".schema", "")
-        # Of each repository there may be one.
-        for path in [capsule / name, *(capsule.glob("*.files.json") if name == "files.json" else ())]:
-            if not path.exists() or path in workspace.spoiled:
-                continue
+        path = capsule / schema.name.replace(".schema", "")
+        if path.exists() and path not in workspace.spoiled:
             check = Draft202012Validator(json.loads(schema.read_text()))
             for error in check.iter_errors(json.loads(path.read_text())):
                 wrong.append(f"{path}: {'/'.join(map(str, error.absolute_path))}: {error.message[:300]}")
@@ -294,3 +293,56 @@ def ordinary(ws: Workspace) -> Workspace:
             pytest.skip("runs as root, and there is no setpriv to give its privileges up")
         ws.prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
     return ws
+
+
+# ---------------------------------------------------------------------------------------------------- recorded runs
+
+
+class Project:
+    """A project with a home of its own, and the vault that fills."""
+
+    def __init__(self, ws) -> None:
+        self.ws = ws
+        self.root: Path = ws.root
+        self.environ = {**ws.environ, **GIT}
+
+    def run(self, *words, **more):
+        return subprocess.run(
+            words,
+            cwd=more.pop("cwd", self.root),
+            env={**self.environ, **more.pop("environ", {})},
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            **more,
+        )
+
+    def monitor(self, *words, **more):
+        return self.run("capsula", "monitor", *words, **more)
+
+    def git(self, *words, cwd=None):
+        done = self.run("git", *WHO, *words, cwd=cwd or self.root)
+        assert done.returncode == 0, done
+        return done.stdout.decode().strip()
+
+    def write(self, name: str, text: str) -> Path:
+        return self.ws.write(name, text)
+
+    def capsules(self) -> list[Path]:
+        """Oldest first."""
+        found = [path.parent for path in self.root.glob("vault/*/capsule.json")]
+        return sorted(found, key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
+
+    def read(self, name: str, at: int = -1):
+        return json.loads((self.capsules()[at] / name).read_text())
+
+    def python(self, script: str, **more):
+        self.write("script.py", script)
+        return self.run(sys.executable, "script.py", **more)
+
+
+@pytest.fixture
+def project(ws):
+    made = Project(ws)
+    made.write("capsula.toml", "[capture]\ninclude-cpu = false\n")
+    return made

@@ -6,63 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
-WHO = ("-c", "user.name=me", "-c", "user.email=me@host", "-c", "init.defaultBranch=main")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d")
-
-
-class Project:
-    """A project with a home of its own, and the vault that fills."""
-
-    def __init__(self, ws) -> None:
-        self.ws = ws
-        self.root: Path = ws.root
-        self.environ = {**ws.environ, **GIT}
-
-    def run(self, *words, **more):
-        return subprocess.run(
-            words,
-            cwd=more.pop("cwd", self.root),
-            env={**self.environ, **more.pop("environ", {})},
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=60,
-            **more,
-        )
-
-    def monitor(self, *words, **more):
-        return self.run("capsula", "monitor", *words, **more)
-
-    def git(self, *words, cwd=None):
-        done = self.run("git", *WHO, *words, cwd=cwd or self.root)
-        assert done.returncode == 0, done
-        return done.stdout.decode().strip()
-
-    def write(self, name: str, text: str) -> Path:
-        return self.ws.write(name, text)
-
-    def capsules(self) -> list[Path]:
-        """Oldest first."""
-        found = [path.parent for path in self.root.glob("vault/*/capsule.json")]
-        return sorted(found, key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
-
-    def read(self, name: str, at: int = -1):
-        return json.loads((self.capsules()[at] / name).read_text())
-
-    def python(self, script: str, **more):
-        self.write("script.py", script)
-        return self.run(sys.executable, "script.py", **more)
-
-
-@pytest.fixture
-def project(ws):
-    made = Project(ws)
-    made.write("capsula.toml", "[capture]\ninclude-cpu = false\n")
-    return made
 
 
 # ---------------------------------------------------------------------------------------------------- capture

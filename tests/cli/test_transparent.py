@@ -167,6 +167,26 @@ def test_a_reader_that_leaves_early_does_not_lose_the_result(ws, gates):
     assert (done.ran, len(done.out), ws.read("out")) == (0, 300_006, "one")
 
 
+@pytest.mark.parametrize("words", ["echo told", "echo told >&2", "seq 9999"])
+def test_output_that_finds_no_room_is_a_failure(ws, first, words):
+    ws.write("in")
+    options = ("--cache_failure", "-i", "in")
+    stream = "stderr" if "2" in words else "stdout"
+    for end, code in (0, 1), (7, 7):
+        do = f"{words}; exit {end}"
+        first(*options, do=do)
+        with open("/dev/full", "wb") as full:
+            hit = ws.capsule(*options, do=do, **{stream: full})
+            miss = ws.capsule(*options, "-t", "new", do=do, **{stream: full})
+        assert (hit.ran, hit.code, miss.ran, miss.code) == (0, code, 1, code)
+        if stream == "stdout":
+            assert (
+                hit.said
+                == miss.said
+                == ["not all of the command's output could be written: No space left on device"]
+            )
+
+
 def test_a_hit_into_a_pipe_that_nobody_reads_is_a_hit(ws, first):
     ws.write("in", "one")
     do = f"{DO}; yes | head -c 60000; echo end >&2"

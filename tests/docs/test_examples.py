@@ -61,6 +61,19 @@ OTHER_OPTIONS = {
         "outcome",
     ),
     *("since", "store", "to", "yes", "token"),
+    *(
+        "columns",
+        "crashed",
+        "dry_run",
+        "force",
+        "keep_last",
+        "older_than",
+        "remove",
+        "sort",
+        "status",
+        "until",
+        "where",
+    ),
 }
 
 

@@ -52,6 +52,8 @@ class Call:
             "function", plan.project, plan.names, lambda hide: self._before(args, kwargs, hide)
         )
         self.live = self._life.live
+        if self._life.recorder is not None:
+            self._life.recorder.learn(functions.secret_texts(plan.signature(), args, kwargs))
 
     def end(self, result: Any = None, error: BaseException | None = None, yielded: int | None = None) -> None:
         try:

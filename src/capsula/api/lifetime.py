@@ -58,8 +58,13 @@ class Lifetime:
         lives.end(self.live)
         if recorder is None or self._pid != os.getpid():  # in a fork of the run the capsule is its parent's
             return
+        how = status or status_of(error)
         try:
-            self._end(recorder, seconds, command, error, after, status or status_of(error))
+            self._end(recorder, seconds, error, after)
+        except Exception as failed:
+            recorder.trouble(f"not all is recorded: {type(failed).__name__}: {failed}")
+        try:
+            recorder.seal(how, self._summary(recorder.hidden(command), seconds))
         except Exception as failed:
             self._lost(failed)
 
@@ -94,10 +99,8 @@ class Lifetime:
         self,
         recorder: Recorder,
         seconds: float,
-        command: str,
         error: BaseException | None,
         after: Callable[[Hide], Mapping[str, Any]],
-        status: str,
     ) -> None:
         rules = [rule for item in self.items for rule in item.files]
         hide = recorder.hidden
@@ -114,15 +117,14 @@ class Lifetime:
         recording.take(recorder, rules)
         record["notes"], record["troubles"] = recorder.notes, recorder.troubles
         recorder.write(recording.AFTER, record)
-        recorder.seal(
-            status,
-            {
-                "command": hide(command),
-                "items": [item.name for item in self.items],
-                "parent": self._parent,
-                "seconds": round(seconds, 6),
-            },
-        )
+
+    def _summary(self, command: str, seconds: float) -> dict[str, object]:
+        return {
+            "command": command,
+            "items": [item.name for item in self.items],
+            "parent": self._parent,
+            "seconds": round(seconds, 6),
+        }
 
     def _lost(self, error: Exception) -> None:
         text = error.what if isinstance(error, CapsulaError) else f"{type(error).__name__}: {error}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,16 @@ from capsula.api.current import LIVE
 from capsula.api.live import identity_of
 from capsula.api.remembered import remembered
 from capsula.config.project import Item, Project
+from capsula.core.hiding import telling_values, values_in_file
 from capsula.core.names import printable
-from capsula.core.secrets import telling_values
 from capsula.engine import live, recording
 from capsula.engine.recording import Recorder
 from capsula.errors import CapsulaError, UsageError
 
 if TYPE_CHECKING:
-    from capsula.ports import FileRule
+    from capsula.ports import FileRule, Probe
+
+_LONGEST_FILE = 1 << 16
 
 
 def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
@@ -40,23 +42,34 @@ def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
         except OSError as error:
             warn(f"what the run records of itself can't be kept: {error.strerror}")
     keep = project.capture.keep
-    values = telling_values({name: value for name, value in os.environ.items() if name not in keep})
+    known = {**_from_files(project.root), **os.environ}
+    values = telling_values({name: value for name, value in known.items() if name not in keep})
     kept = frozenset([os.environ[name] for name in keep if name in os.environ])
     return Recorder(draft, project.root, os.getcwd(), warn, values - kept, kept)
 
 
-def capture(
-    recorder: Recorder, project: Project, command: Sequence[str] = (), *, again: bool = False
-) -> bool:
-    """The context, as the project says; whether all of it could be looked at. `command` is what will run in it.
-    `again`: what can't have changed since this process has looked isn't looked at again."""
+def _from_files(root: str) -> dict[str, str]:
+    """What the files say that programs read their credentials from."""
+    found: dict[str, str] = {}
+    for path in (os.path.join(root, ".env"), os.path.expanduser("~/.netrc"), os.path.join(root, ".netrc")):
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                found.update(values_in_file(path, file.read(_LONGEST_FILE)))
+        except OSError:
+            continue
+    return found
+
+
+def capture(recorder: Recorder, project: Project, *, again: bool = False) -> bool:
+    """The context, as the project says; whether all of it could be looked at. `again`: what can't have changed since
+    this process has looked isn't looked at again."""
     commands = project.capture.pre_capture_commands
     is_whole = recording.run_first(recorder, commands, lambda command: _shell(command, project.root))
     # Which run this is part of is told in its own place.
     environ = {name: value for name, value in os.environ.items() if name != LIVE}
-    probes = plugins.recording_probes(project, environ, command)
+    probes: Iterable[Probe] = plugins.recording_probes(project, environ)
     if again:
-        probes = remembered(probes, project)
+        probes = remembered(probes, project, environ)
     return recording.capture(recorder, probes, project.capture.files) and is_whole
 
 

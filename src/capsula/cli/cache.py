@@ -125,7 +125,7 @@ def clear(target: Target, *, everything: bool, sure: bool) -> int:
             f"the {counted(before.trash.count, 'item')} of yours in the trash" if before.trash.count else ""
         )
         question += f", {yours} and the journal" if yours else " and the journal"
-    if not sure and not _confirm(f"{question} from {target.shown}?"):
+    if not sure and not confirm(f"{question} from {target.shown}?"):
         print("Nothing was removed.")
         return 1
     _say_if_busy(target)
@@ -200,7 +200,7 @@ def empty_trash(target: Target, *, sure: bool) -> int:
     items = trash.items(target.root) if target.exists() else []
     if items and not sure:
         holds = f"{counted(len(items), 'item')} of yours ({size(sum(item.size for item in items))})"
-        if not _confirm(f"Delete {holds} for good?"):
+        if not confirm(f"Delete {holds} for good?"):
             print("Nothing was removed.")
             return 1
     count, freed = trash.empty(target.root, now=time.time()) if target.exists() else (0, 0)
@@ -331,7 +331,7 @@ def _say_busy() -> None:
     print("waiting for another sweep of this store to end", file=sys.stderr, flush=True)
 
 
-def _confirm(question: str) -> bool:
+def confirm(question: str) -> bool:
     """Asks on a terminal; raises UsageError where nobody can answer."""
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from capsula import __version__
-from capsula.cli import verbs_cache, verbs_vault
+from capsula.cli import verbs_cache, verbs_find, verbs_vault
 from capsula.cli.parser import Parser, Verb, add_store, not_known, one_spelling
 from capsula.cli.render import sheet_for
 from capsula.cli.target import find_target
@@ -87,6 +87,7 @@ def _parser() -> Parser:
     nouns = parser.add_subparsers(title="commands", metavar="COMMAND")
     verbs_cache.register(nouns)
     verbs_vault.register(nouns)
+    verbs_find.register(nouns)
     return parser
 
 

@@ -11,11 +11,10 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+from capsula.cli.finding import find_capsule
 from capsula.cli.narrate import duration
 from capsula.cli.render import BOLD, DIM, GREEN, RED, Cell, Column, Sheet, table
-from capsula.config.project import find_project
 from capsula.core.names import printable
-from capsula.vault import record as records
 from capsula.vault.difference import Difference, Run, Section, compare
 from capsula.vault.record import Capsule
 
@@ -36,8 +35,7 @@ def diff(
     exit_code: bool = False,
 ) -> int:
     """0, or with `exit_code` 1 when something differs."""
-    root = find_project(directory, os.getcwd()).vault
-    old, new = (records.resolve(root, each) for each in asked)
+    old, new = (find_capsule(directory, each) for each in asked)
     runs = run_of(old), run_of(new)
     sections = [section for section in compare(*runs) if not only or section.name in only]
     if as_json:

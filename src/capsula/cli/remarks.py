@@ -6,18 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-from capsula.config.project import find_project
+from capsula.cli.finding import find_capsule
 from capsula.core.names import printable
 from capsula.vault import remarks
-from capsula.vault.record import resolve
 from capsula.vault.remarks import Remarks
 
 
 def tag(directory: str | None, asked: str, given: Sequence[str], taken: Sequence[str]) -> int:
     """Without tags: print those that it has. 1 when there is one to take away that it hasn't."""
-    root = find_project(directory, os.getcwd()).vault
     given, taken = [[remarks.tag(text) for text in tags] for tags in (given, taken)]
-    capsule = resolve(root, asked)
+    capsule = find_capsule(directory, asked)
+    root = os.path.dirname(capsule.path)
     before = remarks.read(root, capsule.id)
     if not given and not taken:
         for text in before.tags:
@@ -33,8 +32,8 @@ def tag(directory: str | None, asked: str, given: Sequence[str], taken: Sequence
 
 def note(directory: str | None, asked: str, text: str | None) -> int:
     """Without a text: print the note as it is; an empty one takes it away."""
-    root = find_project(directory, os.getcwd()).vault
-    capsule = resolve(root, asked)
+    capsule = find_capsule(directory, asked)
+    root = os.path.dirname(capsule.path)
     if text is None:
         found = remarks.read(root, capsule.id).note
         if found:

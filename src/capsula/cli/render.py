@@ -103,6 +103,11 @@ class Progress:
         self._done = 0
         self._shown = False
 
+    def show(self, done: int, total: int) -> None:
+        """For who doesn't know beforehand how much there is to do."""
+        self._total = total
+        self.add(done - self._done)
+
     def add(self, count: int) -> None:
         self._done += count
         if self._stream is None or self._clock() < self._next:

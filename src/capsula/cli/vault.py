@@ -1,4 +1,4 @@
-"""`capsula list` and `capsula show`: the capsules in the vault, and one of them."""
+"""`capsula show`: one capsule of the vault."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from capsula.cli.finding import find_capsule
 from capsula.cli.narrate import duration
 from capsula.cli.render import BOLD, DIM, Cell, Column, Sheet, counted, table
-from capsula.config.project import find_project
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
 from capsula.vault import record as records
@@ -24,46 +23,8 @@ from capsula.vault.vault import VaultError
 SHOWN_LINES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """`most` 0: all; of the names in `items` and `statuses` one has to be it, if there are any."""
-
-    most: int
-    items: tuple[str, ...] = ()
-    statuses: tuple[str, ...] = ()
-
-    def takes(self, capsule: Capsule) -> bool:
-        return (not self.items or bool(set(self.items) & set(capsule.items))) and (
-            not self.statuses or capsule.status in self.statuses
-        )
-
-
-def list_capsules(directory: str | None, sheet: Sheet, wanted: Wanted, *, as_json: bool) -> int:
-    root = find_project(directory, os.getcwd()).vault
-    found = [capsule for capsule in records.capsules(root) if wanted.takes(capsule)]
-    found = found[: wanted.most] if wanted.most else found
-    if as_json:
-        for capsule in found:
-            print(json.dumps({**capsule.record, "status": capsule.status, "path": capsule.path}))
-        return 0
-    if not found:
-        print(f"There is no such capsule in {printable(root)}.", file=sys.stderr)
-        return 0
-    columns = [
-        Column("capsule"),
-        Column("started"),
-        Column("kind"),
-        Column("status"),
-        Column("time", right=True),
-        Column("command", rest=True),
-    ]
-    for line in table(columns, [_row(capsule) for capsule in found], sheet):
-        print(line)
-    return 0
-
-
 def show(directory: str | None, asked: str, sheet: Sheet, *, as_json: bool) -> int:
-    capsule = _find(directory, asked)
+    capsule = find_capsule(directory, asked)
     if as_json:
         parts = {name: capsule.json(f"{name}.json") for name in ("context", "pre-run-info", "post-run-info")}
         said = _remarks(capsule)
@@ -76,7 +37,7 @@ def show(directory: str | None, asked: str, sheet: Sheet, *, as_json: bool) -> i
 
 
 def show_file(directory: str | None, asked: str, name: str) -> int:
-    capsule = _find(directory, asked)
+    capsule = find_capsule(directory, asked)
     path = os.path.normpath(os.path.join(capsule.path, name))
     if not path.startswith(capsule.path + os.sep) or not os.path.isfile(path):
         names = ", ".join(sorted(os.listdir(capsule.path)))
@@ -89,7 +50,7 @@ def show_file(directory: str | None, asked: str, name: str) -> int:
 
 def verify(directory: str | None, asked: str) -> int:
     """0 when every file is as it was sealed, else 1."""
-    capsule = _find(directory, asked)
+    capsule = find_capsule(directory, asked)
     if "files" not in capsule.record:
         raise CapsulaError(f"{capsule.name} was never sealed: it is {capsule.status}")
     wrong = records.verify(capsule)
@@ -100,24 +61,7 @@ def verify(directory: str | None, asked: str) -> int:
     return 1 if wrong else 0
 
 
-def _find(directory: str | None, asked: str) -> Capsule:
-    return records.resolve(find_project(directory, os.getcwd()).vault, asked)
-
-
-def _row(capsule: Capsule) -> list[Cell | str]:
-    record = capsule.record
-    seconds = record.get("seconds")
-    return [
-        Cell(printable(capsule.name)),
-        Cell(_moment(record), DIM),
-        str(record.get("kind", "")),
-        capsule.status,
-        duration(seconds) if isinstance(seconds, int | float) else "",
-        printable(str(record.get("command") or "")),
-    ]
-
-
-def _moment(record: Any) -> str:
+def moment_of(record: Any) -> str:
     return str(record.get("started", "")).replace("T", " ")[:19]
 
 
@@ -131,7 +75,7 @@ def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
         ("items", ", ".join(capsule.items)),
         ("tags", ", ".join(said.tags)),
         ("status", _status(capsule, record)),
-        ("started", _moment(record)),
+        ("started", moment_of(record)),
         ("time", duration(record["seconds"]) if "seconds" in record else None),
         ("memory", f"{after['max_rss_kb'] // 1024} MiB at most" if after.get("max_rss_kb") else None),
         ("parent", record.get("parent")),

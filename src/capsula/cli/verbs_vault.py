@@ -1,34 +1,32 @@
-"""The verbs that record runs and look at what is recorded, as the command line takes them."""
+"""The verbs that record runs and look at one or two of them, as the command line takes them."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from capsula.cli.parser import add, add_directory, count, reader
+from capsula.cli.parser import add, add_directory
 from capsula.cli.render import Sheet
 
 if TYPE_CHECKING:
-    from capsula.cli.parser import Parser, Verbs
+    from capsula.cli.parser import Verbs
 
 SECTIONS = (
     "outcome", "command", "code", "inputs", "packages", "python", "variables", "tools", "context", "machine", "result",
     "metrics", "outputs", "logs", "cost",
 )  # fmt: skip
-STATUSES = ("finished", "failed", "interrupted", "running", "crashed")
 
 
 def register(nouns: Verbs) -> None:
     captured = add(nouns, "capture", "seal the context of now in the vault", has_store=False)
     add_directory(captured)
     captured.add_argument("-q", "--quiet", action="store_true", help="don't print the capsule's directory")
-    _add_keep(captured)
     captured.set_defaults(verb=_capture)
     monitored = add(
         nouns,
         "monitor",
         "run a command and seal its context and what came out in the vault",
-        "usage: capsula monitor [-C DIR] [-i ITEM]... [--keep NAME]... [-q] [--cache ...] [--] COMMAND...\n\n"
+        "usage: capsula monitor [-C DIR] [-i ITEM]... [-q] [--cache ...] [--] COMMAND...\n\n"
         "The command has its own input, output, terminal and exit code. With --cache, its result is fetched instead\n"
         "of made when nothing has changed that it depends on; the capsule says which run made it.",
         has_store=False,
@@ -38,7 +36,6 @@ def register(nouns: Verbs) -> None:
         "-i", "--item", action="append", metavar="ITEM", help="record the files of this item; repeatable"
     )
     monitored.add_argument("-q", "--quiet", action="store_true", help="don't say where it was recorded")
-    _add_keep(monitored)
     monitored.add_argument(
         "--cache", action=argparse.BooleanOptionalAction, help="whether it is a cached action as well"
     )
@@ -64,22 +61,6 @@ def register(nouns: Verbs) -> None:
         help="a section of the context that its result depends on, like python",
     )
 
-    listing = add(nouns, "list", "the capsules in the vault, newest first", has_store=False)
-    add_directory(listing)
-    listing.add_argument(
-        "-n", dest="most", type=reader(count), default=20, metavar="N", help="the last N (20); 0: all"
-    )
-    listing.add_argument("-i", "--item", action="append", default=[], metavar="ITEM", help="of this item")
-    listing.add_argument(
-        "--status",
-        action="append",
-        default=[],
-        choices=STATUSES,
-        metavar="|".join(STATUSES),
-        help="that ended so",
-    )
-    listing.add_argument("--json", action="store_true", help="as JSON, one object a line")
-    listing.set_defaults(verb=_list)
     showing = add(
         nouns,
         "show",
@@ -97,7 +78,6 @@ def register(nouns: Verbs) -> None:
     showing.add_argument("--verify", action="store_true", help="whether every file is as it was sealed")
     showing.set_defaults(verb=_show)
     _add_diff(nouns)
-    _add_remarks(nouns)
     _add_bundles(nouns)
 
 
@@ -125,31 +105,6 @@ def _add_diff(nouns: Verbs) -> None:
     differing.add_argument("--exit-code", action="store_true", help="end with 1 when something differs")
     differing.add_argument("--json", action="store_true", help="as one JSON object")
     differing.set_defaults(verb=_diff)
-
-
-def _add_remarks(nouns: Verbs) -> None:
-    tagging = add(
-        nouns,
-        "tag",
-        "give a capsule tags, or take them away",
-        "Sealed capsules aren't changed: tags and notes lie beside them in the vault.\n"
-        "Without a TAG, those that it has are printed.",
-        has_store=False,
-    )
-    add_directory(tagging)
-    tagging.add_argument("id", metavar="ID", help="which one, as for capsula show")
-    tagging.add_argument("tags", metavar="TAG", nargs="*", help="a word without blanks and commas")
-    tagging.add_argument(
-        "--remove", action="extend", nargs="+", default=[], metavar="TAG", help="take these away"
-    )
-    tagging.set_defaults(verb=_tag)
-    noting = add(
-        nouns, "note", "write a note for a capsule", "Without a TEXT, the note is printed.", has_store=False
-    )
-    add_directory(noting)
-    noting.add_argument("id", metavar="ID", help="which one, as for capsula show")
-    noting.add_argument("text", metavar="TEXT", nargs="?", help="in place of the note before; '': no note")
-    noting.set_defaults(verb=_note)
 
 
 def _add_bundles(nouns: Verbs) -> None:
@@ -212,25 +167,6 @@ def _import(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
     )
 
 
-def _tag(options: argparse.Namespace, *_: object) -> int:
-    from capsula.cli import remarks
-
-    return remarks.tag(options.directory, options.id, options.tags, options.remove)
-
-
-def _note(options: argparse.Namespace, *_: object) -> int:
-    from capsula.cli import remarks
-
-    return remarks.note(options.directory, options.id, options.text)
-
-
-def _list(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
-    from capsula.cli import vault
-
-    wanted = vault.Wanted(options.most, tuple(options.item), tuple(options.status))
-    return vault.list_capsules(options.directory, sheet, wanted, as_json=options.json)
-
-
 def _show(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
     from capsula.cli import vault
 
@@ -258,14 +194,4 @@ def _diff(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
 def _capture(options: argparse.Namespace, *_: object) -> int:
     from capsula.cli import recording
 
-    return recording.capture(options.directory, options.keep, quiet=options.quiet)
-
-
-def _add_keep(parser: Parser) -> None:
-    parser.add_argument(
-        "--keep",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="store this variable though it looks like a credential; repeatable",
-    )
+    return recording.capture(options.directory, quiet=options.quiet)

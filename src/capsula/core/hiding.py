@@ -5,7 +5,7 @@ from capsula.core.tokens import PLACEHOLDERS, may_have_tokens, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 HIDDEN = "***"
 # Shorter ones (`AUTH=no`) would black out half of a log.
@@ -128,29 +128,62 @@ def is_secret_file(path: str) -> bool:
 
 
 def telling_values(environ: "Mapping[str, str]") -> "frozenset[str]":
-    """The values that must not get into a record, in every form in which a record would have them: those of variables
-    whose names say that they are secret, and the words in addresses."""
-    found: set[str] = set()
+    """The values that must not get into a record: those of variables whose names say that they are secret, and the
+    words in addresses."""
+    found: list[str] = []
     for name, value in environ.items():
         bare = value.strip()
         if is_telling(name, bare) and not _is_harmless(name, bare):
-            found.update(_forms(value), _forms(bare))
+            found += [value, bare]
         elif "://" in value:
-            found.update(*[_forms(word) for word in _words(value)])
+            found += _words(value)
+    return forms(found)
+
+
+def forms(values: "Iterable[str]") -> "frozenset[str]":
+    """Every form in which a record would have one of these, but for those too short or too common to be left out."""
+    found: set[str] = set()
+    for value in values:
+        found.update(_forms(value))
     return frozenset(
         [value for value in found if len(value) >= _SHORTEST and value.lower() not in PLACEHOLDERS]
     )
 
 
+def values_in_file(name: str, text: str) -> "dict[str, str]":
+    """name -> value of what a .env or .netrc says, for `telling_values` to choose among. Programs read such files and
+    print what is in them."""
+    if name.endswith("netrc"):
+        words = text.split()
+        at_words = [at for at, word in enumerate(words[:-1]) if word == "password"]
+        return {f"password {at}": words[at + 1] for at in at_words}
+    found = {}
+    for line in text.splitlines():
+        key, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and not key.startswith("#"):
+            value = value.strip()
+            if value[:1] in ("'", '"') and value[:1] in value[1:]:
+                value = value[1:].partition(value[0])[0]
+            found[key.strip()] = value
+    return found
+
+
 def _is_harmless(name: str, value: str) -> bool:
-    """`SSH_AUTH_SOCK=/tmp/x`, `MAX_TOKEN=100000`, `X_AUTH=enabled`: a name that tells, and nothing to be told."""
-    upper = name.upper()
-    is_path = value.startswith(("/", "~/", "./")) and upper.endswith(
-        ("FILE", "PATH", "DIR", "SOCK", "CREDENTIALS", "AUTHORITY", "STORE", "HOME", "ASKPASS", "PROGRAM")
-    )
-    if "TOKEN" in upper and value.isdigit() and len(value) < 10:
+    """`MAX_TOKEN=100000`, `X_AUTH=enabled`, `X_CREDENTIALS=/path`: a name that tells, and nothing to be told."""
+    if value.startswith(("/", "~/", "./")) and name.upper().endswith("CREDENTIALS"):
         return True
-    return is_path or value.lower() in ("enabled", "disabled", "required", "optional", "default", "always")
+    if "TOKEN" in name.upper() and value.isdigit() and len(value) < 10:
+        return True
+    return value.lower() in (
+        "enabled",
+        "disabled",
+        "required",
+        "optional",
+        "default",
+        "always",
+        "kerberos",
+        "negotiate",
+    )
 
 
 def _words(value: str) -> "Iterator[str]":

@@ -12,6 +12,24 @@ _WHOLE_WORDS = ("AUTH", "AUTHORIZATION", "PAT", "PWD", "PASS", "JWT", "COOKIE")
 # Names that count or cut text into tokens, and are no credentials.
 _HARMLESS = ("PWD", "OLDPWD")
 _COUNTS = ("TOKENIZ", "TOKENS", "N_TOKEN", "NUM_TOKEN", "TOKEN_COUNT", "TOKEN_LIMIT", "PER_TOKEN")
+# What is said about a credential, by the last word of the name: `--token-type`, `PASSWORD_FILE`.
+_ABOUT = (
+    *(
+        "TYPE",
+        "METHOD",
+        "MODE",
+        "PROVIDER",
+        "BACKEND",
+        "CLASS",
+        "ENABLED",
+        "TTL",
+        "LIFETIME",
+        "LENGTH",
+        "LIMIT",
+        "COUNT",
+    ),
+    *("FILE", "PATH", "DIR", "SOCK", "STORE", "HOME", "ASKPASS", "PROGRAM", "PROMPT", "AUTHORITY"),
+)
 # Telling only when the value looks like one: `--key name` is also said to sort and join.
 _WEAK = ("KEY", "SIGNATURE", "SESSION", "SIG")
 # How the tokens of well-known services begin (core.tokens knows how they go on).
@@ -56,7 +74,7 @@ _PROGRAMS = {
 def is_secret(name: str) -> bool:
     """Whether a variable or option of this name probably holds a credential, so that its value isn't shown."""
     upper = name.upper().replace("-", "_").strip("_")
-    if upper in _HARMLESS:
+    if upper in _HARMLESS or upper.rpartition("_")[2] in _ABOUT:
         return False
     for count in _COUNTS:
         upper = upper.replace(count, "")
@@ -97,6 +115,23 @@ def mask_words(words: "Sequence[str]") -> "list[str]":
         mask(word) if " " in word and masked != "***" else masked
         for word, masked in zip(words, shown, strict=True)
     ]
+
+
+def hidden_words(words: "Sequence[str]") -> "list[str]":
+    """What `mask_words` leaves out of arguments: wherever else it turns up, it is a credential, too."""
+    found = []
+    for word, masked in zip(words, mask_words(words), strict=True):
+        rest = word
+        before, *parts = masked.split("***")
+        rest = rest[len(before) :]
+        for at, part in enumerate(parts):
+            end = rest.find(part) if part else len(rest)
+            if at == len(parts) - 1 and part:
+                end = len(rest) - len(part)
+            found.append(rest[: max(0, end)])
+            rest = rest[max(0, end) + len(part) :]
+    # Of `me:word@host` the word alone may turn up.
+    return [piece for value in found for piece in (value, value.partition(":")[2]) if piece]
 
 
 def _masked(words: "Sequence[str]", *, in_quotes: bool) -> "list[str]":

@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from capsula.core.hiding import hide_all, is_secret_file
+from capsula.core.hiding import hide, hide_all, is_secret_file
 from capsula.core.tokens import places
 
 if TYPE_CHECKING:
     from capsula.core.tokens import Place
     from capsula.ports import Draft
 
-# More of a file isn't looked at: about half a second's worth.
-LIMIT = 16 << 20
+# More of a file isn't looked at: about a third of a second's worth.
+LIMIT = 8 << 20
 # More rows say nothing new about a file.
 MOST = 50
 _HEAD = 8192
@@ -31,23 +31,25 @@ class Discreet:
     def __init__(self, inner: Draft, root: str, values: frozenset[str], kept: frozenset[str]) -> None:
         self._inner = inner
         self._root = root
-        self._values = values
+        self.values = values
         self._kept = kept
         self.path, self.id = inner.path, inner.id
         self.secrets: list[dict[str, object]] = []
         self.notes: list[str] = []
 
     def write(self, name: str, content: bytes) -> None:
+        """A patch as it is, as it has to apply; what else is written is ours, and texts are hidden as all others."""
+        if not name.endswith(_PATCHES):
+            self._inner.write(name, self._hidden(content))
+            return
         self._inner.write(name, content)
         if len(content) > LIMIT:
             self._cut(name)
         text = content[:LIMIT].decode("latin-1")
-        self._add(
-            name, _in_patch(text, self._places(text)) if name.endswith(_PATCHES) else self._rows(text, "")
-        )
+        self._add(name, _in_patch(text, self._places(text)))
 
     def write_json(self, name: str, value: object) -> None:
-        self._inner.write_json(name, hide_all(value, self._values, self._kept))
+        self._inner.write_json(name, hide_all(value, self.values, self._kept))
 
     def take(self, source: str, name: str, *, move: bool) -> None:
         self._inner.take(source, name, move=move)
@@ -62,7 +64,7 @@ class Discreet:
         return self._inner.free_name(wanted)
 
     def seal(self, status: str, summary: dict[str, object]) -> None:
-        hidden = hide_all(summary, self._values, self._kept)
+        hidden = hide_all(summary, self.values, self._kept)
         assert isinstance(hidden, dict)
         notes = hidden.get("notes")
         self._inner.seal(
@@ -73,6 +75,14 @@ class Discreet:
                 "secrets": self.secrets,
             },
         )
+
+    def _hidden(self, content: bytes) -> bytes:
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            return content
+        shown, found = hide(text, self.values, self._kept)
+        return shown.encode() if found else content
 
     def _look(self, path: str, name: str, source: str) -> None:
         try:
@@ -99,7 +109,7 @@ class Discreet:
 
     def _places(self, text: str) -> list[Place]:
         """In a text of one byte a character, whatever it is encoded in."""
-        as_bytes = [value.encode("utf-8", "replace").decode("latin-1") for value in self._values]
+        as_bytes = [value.encode("utf-8", "replace").decode("latin-1") for value in self.values]
         return places(text, as_bytes)
 
     def _add(self, name: str, rows: Iterator[dict[str, object]]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from capsula.core.secrets import is_secret
 from capsula.execute.values import Hide, Teller, type_name
 
 
@@ -73,6 +74,14 @@ def describe_call(
         "kwargs": {str(name): Teller(hide).argument(name, value) for name, value in kwargs.items()},
         "arguments": bound and {name: Teller(hide).argument(name, value) for name, value in bound.items()},
     }
+
+
+def secret_texts(
+    signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> list[str]:
+    """The texts among the arguments whose names say that they are secret: also an error may tell of them."""
+    named = [*_named(signature, args), *kwargs.items()]
+    return [value for name, value in named if isinstance(value, str) and is_secret(str(name))]
 
 
 def _bound(

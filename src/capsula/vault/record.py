@@ -1,4 +1,4 @@
-"""Reading capsules: which there are, which one is meant, and whether it still is what was sealed."""
+"""Reading a capsule: what it says, what became of it, and whether it still is what was sealed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from capsula.core.names import from_text, printable, to_text
-from capsula.errors import UsageError
 from capsula.vault.vault import PACKAGES, RECORD, VaultError, boot_id
 
-CRASHED = "crashed"
+CRASHED, DAMAGED = "crashed", "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,8 @@ class Capsule:
 
     @property
     def items(self) -> tuple[str, ...]:
-        return tuple(self.record.get("items") or ())
+        items = self.record.get("items")
+        return tuple(str(item) for item in items) if isinstance(items, list) else ()
 
     def json(self, name: str) -> dict[str, Any]:
         """One of its JSON files; {} where it has none. VaultError when it can't be read. In context.json the packages
@@ -57,7 +57,8 @@ def read_capsule(path: str) -> Capsule | None:
 
 
 def capsules(root: str) -> list[Capsule]:
-    """All that are in the vault, newest first. One that can't be read is told of by its status."""
+    """All that are in the vault, newest first, each read: the index is quicker. One that can't be read is told of by
+    its status."""
     found = []
     try:
         names = os.listdir(root)
@@ -70,37 +71,10 @@ def capsules(root: str) -> list[Capsule]:
         try:
             capsule = read_capsule(path)
         except VaultError:
-            capsule = Capsule(path, {}, "damaged")
+            capsule = Capsule(path, {}, DAMAGED)
         if capsule is not None:
             found.append(capsule)
     return sorted(found, key=lambda capsule: (capsule.id, capsule.name), reverse=True)
-
-
-def resolve(root: str, asked: str) -> Capsule:
-    """By id, the last six digits of it, the beginning of it or of a directory's name, an item's name (its latest),
-    `@latest`, `@-2`, or a path. Raises UsageError when there is none, or more than one."""
-    if "/" in asked and (capsule := read_capsule(asked)) is not None:
-        return capsule
-    found = capsules(root)
-    if not found:
-        raise UsageError(
-            f"there is no capsule in {printable(root)}", hint="capsula monitor command … makes one"
-        )
-    if asked.startswith("@"):
-        return _counted(found, asked)
-    for matches in (
-        [each for each in found if asked in (each.id, each.name, each.id[-6:])],
-        [each for each in found if asked in each.items][:1],
-        [each for each in found if asked and (each.id.startswith(asked) or each.name.startswith(asked))],
-    ):
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            names = ", ".join(each.name for each in matches[:5])
-            raise UsageError(
-                f"{len(matches)} capsules begin with {printable(asked)}", hint=f"for example {names}"
-            )
-    raise UsageError(f"there is no capsule {printable(asked)}", hint="capsula list shows them")
 
 
 def verify(capsule: Capsule) -> list[str]:
@@ -136,23 +110,13 @@ def _difference(path: str, row: Mapping[str, Any]) -> str:
     return "" if is_same else "other bytes than were sealed"
 
 
-def _counted(found: list[Capsule], asked: str) -> Capsule:
-    text = asked[1:]
-    back = 1 if text in ("latest", "") else int(text[1:]) if text[:1] == "-" and text[1:].isdigit() else 0
-    if not 1 <= back <= len(found):
-        raise UsageError(
-            f"there is no {printable(asked)}", hint=f"@latest, or @-1 to @-{len(found)} for those before"
-        )
-    return found[back - 1]
-
-
 def _json(path: str) -> dict[str, Any] | None:
     try:
         with open(path, "rb") as file:
             value = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise VaultError(f"can't read {printable(path)}: {error}") from error
     if not isinstance(value, dict):
         raise VaultError(f"can't read {printable(path)}: it holds no object")

@@ -6,7 +6,7 @@ import string
 import pytest
 
 from capsula.core.hiding import hide, hide_all, is_secret_file, telling_values
-from capsula.core.secrets import is_secret, is_telling, mask, mask_words
+from capsula.core.secrets import hidden_words, is_secret, is_telling, mask, mask_words
 from capsula.core.tokens import places
 
 WORD = "canary7canary7"
@@ -73,6 +73,9 @@ def test_names_that_tell(name: str) -> None:
         "COMPASS",
         "HOME",
         "sort-key",
+        "--token-type",
+        "PASSWORD_FILE",
+        "SSH_AUTH_SOCK",
     ],
 )
 def test_names_that_tell_nothing(name: str) -> None:
@@ -123,6 +126,20 @@ def test_a_name_that_ends_in_key_tells_if_its_value_does() -> None:
 def test_a_command_line_without_credentials(text: str, shown: str) -> None:
     assert mask(text).replace("*** *** ***", "***") == shown
     assert mask(mask(text)) == mask(text)
+
+
+def test_what_is_hidden_in_arguments_is_known_by_itself() -> None:
+    asked = [
+        "x",
+        "--token",
+        WORD,
+        f"https://me:{WORD}1@host/x",
+        f"--password={WORD}2",
+        "-H",
+        f"X-Api-Key: {WORD}3",
+    ]
+    assert {WORD, f"{WORD}1", f"{WORD}2", f"{WORD}3"} <= set(hidden_words(asked))
+    assert hidden_words(["a", "b=c", "https://host/x"]) == []
 
 
 def test_arguments_announce_each_other() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from capsula.errors import CapsulaError, UsageError
-from capsula.vault.record import CRASHED, capsules, read_capsule, resolve, verify
+from capsula.errors import CapsulaError
+from capsula.vault.record import CRASHED, capsules, read_capsule, verify
 from capsula.vault.vault import Draft, Vault
 
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
@@ -33,39 +33,6 @@ def rewrite(draft: Draft, **fields: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_an_empty_vault_and_none_have_no_capsules(vault: Vault) -> None:
-    assert capsules(vault.root) == capsules(vault.root + "/nowhere") == []
-    with pytest.raises(UsageError, match="no capsule in"):
-        resolve(vault.root, "@latest")
-
-
-def test_capsules_are_found_by_all_their_names(vault: Vault) -> None:
-    drafts = [sealed(vault, f"day{number}", (f"item{number}", "all")) for number in range(3)]
-    for at, draft in enumerate(drafts):
-        # In one millisecond, chance decides the order of ids.
-        draft.id = f"0000000000{at:02x}{at:06x}"
-        rewrite(draft, id=draft.id)
-    first, second, last = drafts
-    for asked in (
-        second.id,
-        second.id[-6:],
-        second.id[:12],
-        os.path.basename(second.path),
-        "day1",
-        second.path,
-        "item1",
-        "@-2",
-    ):
-        assert resolve(vault.root, asked).path == second.path, asked
-    assert resolve(vault.root, "@latest").path == resolve(vault.root, "all").path == last.path
-    assert [capsule.path for capsule in capsules(vault.root)] == [last.path, second.path, first.path]
-    with pytest.raises(UsageError, match="3 capsules begin"):
-        resolve(vault.root, "day")
-    for asked in ("nothing", "@-9", "@x", "@0", ""):
-        with pytest.raises(UsageError):
-            resolve(vault.root, asked)
-
-
 def test_one_whose_recorder_is_gone_has_crashed(vault: Vault) -> None:
     draft = vault.begin("x", WHEN, "monitor")
     assert read_capsule(draft.path).status == "running"  # type: ignore[union-attr]
@@ -77,18 +44,19 @@ def test_one_whose_recorder_is_gone_has_crashed(vault: Vault) -> None:
     assert read_capsule(draft.path).status == "running"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "\0"])
-def test_a_damaged_one_is_told_of_and_hides_no_other(vault: Vault, content: str) -> None:
-    good, bad = sealed(vault), sealed(vault)
+@pytest.mark.parametrize("content", ["{", "[]", "\0", "[" * 100_000])
+def test_a_damaged_one_is_an_error(vault: Vault, content: str) -> None:
+    bad = sealed(vault)
     path = Path(bad.path) / "capsule.json"
     path.chmod(0o600)
     path.write_text(content)
+    with pytest.raises(CapsulaError):
+        read_capsule(bad.path)
+    good = sealed(vault)
     assert {capsule.path: capsule.status for capsule in capsules(vault.root)} == {
         good.path: "finished",
         bad.path: "damaged",
     }
-    with pytest.raises(CapsulaError):
-        read_capsule(bad.path)
 
 
 @pytest.mark.parametrize("damage", ["none", "edited", "gone", "added", "link"])

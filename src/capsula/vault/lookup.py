@@ -1,0 +1,72 @@
+"""Which capsule is meant by what somebody writes: an id, a part of one, a name, an item, `@latest`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from capsula.core.names import printable
+from capsula.errors import UsageError
+from capsula.vault.index import Found, Index
+from capsula.vault.query import Condition, Test
+from capsula.vault.record import DAMAGED, Capsule, read_capsule
+from capsula.vault.vault import VaultError
+
+
+def resolve(root: str, asked: str, progress: Callable[[int, int], None] | None = None) -> Capsule:
+    """By id, the last six digits of it, the beginning of it or of a directory's name, an item's name (its latest),
+    `@latest`, `@-2`, or a path. Raises UsageError when there is none, or more than one. `progress` is as for
+    Index.refresh."""
+    if "/" in asked and (capsule := read_capsule(asked)) is not None:
+        return Capsule(os.path.abspath(capsule.path), capsule.record, capsule.status)
+    with Index(root) as index:
+        index.refresh(progress)
+        found = index.find()
+        if not found:
+            raise UsageError(
+                f"there is no capsule in {printable(root)}", hint="capsula monitor command … makes one"
+            )
+        if asked.startswith("@"):
+            path = _counted(found, asked).path
+        else:
+            path = (_by_id(found, asked) or _by_item(index, asked) or _by_beginning(found, asked)).path
+    try:
+        return read_capsule(path) or Capsule(path, {}, DAMAGED)
+    except VaultError:
+        return Capsule(path, {}, DAMAGED)
+
+
+def _by_id(found: list[Found], asked: str) -> Found | None:
+    matches = [each for each in found if asked in (each.id, each.name, each.id[-6:])]
+    if len(matches) > 1:
+        raise _ambiguous(matches, "are", asked)
+    return matches[0] if matches else None
+
+
+def _by_item(index: Index, asked: str) -> Found | None:
+    latest = index.find(Condition(Test("items", "=", (asked,)), frozenset({"items"})), most=1)
+    return latest[0] if latest else None
+
+
+def _by_beginning(found: list[Found], asked: str) -> Found:
+    matches = [each for each in found if asked and (each.id.startswith(asked) or each.name.startswith(asked))]
+    if len(matches) > 1:
+        raise _ambiguous(matches, "begin with", asked)
+    if not matches:
+        raise UsageError(f"there is no capsule {printable(asked)}", hint="capsula list shows them")
+    return matches[0]
+
+
+def _ambiguous(matches: list[Found], how: str, asked: str) -> UsageError:
+    names = ", ".join(printable(each.name) for each in matches[:5])
+    return UsageError(f"{len(matches)} capsules {how} {printable(asked)}", hint=f"for example {names}")
+
+
+def _counted(found: list[Found], asked: str) -> Found:
+    text = asked[1:]
+    back = 1 if text in ("latest", "") else int(text[1:]) if text[:1] == "-" and text[1:].isdigit() else 0
+    if not 1 <= back <= len(found):
+        raise UsageError(
+            f"there is no {printable(asked)}", hint=f"@latest, or @-1 to @-{len(found)} for those before"
+        )
+    return found[back - 1]
