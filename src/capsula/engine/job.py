@@ -87,7 +87,8 @@ class World:
     `context` finds the facts beside the files; `execute` runs the command with the inputs hash in its environment;
     `replay` writes two logs (bytes, or the path of a file) in their order and answers the errno of output that is lost;
     `bury` moves a user's file to the trash and answers how to take it back; `say` is one line to the user; `spool`
-    fetches a big log to a file.
+    fetches a big log to a file; `record` is the id of the capsule in a vault that this run is recorded in, "" if it
+    isn't.
     """
 
     __slots__ = (
