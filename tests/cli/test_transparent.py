@@ -1,11 +1,13 @@
 """As if we weren't there: exit codes, signals, stdin, closed pipes and descriptors, terminals."""
 
 import fcntl
+import json
 import os
 import pty
 import signal
 import struct
 import subprocess
+import sys
 import termios
 
 import pytest
@@ -247,6 +249,25 @@ def test_the_environment_is_the_caller_s(ws):
     added = set(done.out.split("\0")) - set(alone.decode().split("\0"))
     assert {row.partition("=")[0] for row in added} <= {"CAPSULE_INPUTS_HASH", "PWD", "OLDPWD", "SHLVL", "_"}
     assert set(alone.decode().split("\0")) <= set(done.out.split("\0"))
+
+
+@pytest.mark.parametrize(
+    "program", [("capsule",), (sys.executable, "-m", "capsula")], ids=["capsule", "module"]
+)
+def test_the_modules_of_a_project_are_not_taken_for_ours(ws, program):
+    ws.write("in")
+    for name in ("capsula", "json", "select", "stat", "tomllib", "unicodedata", "zlib"):
+        ws.write(f"{name}.py", "raise SystemExit('a module of the project')")
+    ws.write("Capsule.toml", 'input = "in"\n')
+    env = {"PYTHONPATH": str(ws.root)}
+    if program != ("capsule",):
+        ws.path("capsula.py").unlink()  # this is what Python was asked for
+    for ran in (1, 0):
+        report = ws.base / f"report{ran}.json"
+        words = [*program, "--json", str(report), "--", "sh", "-c", 'echo "$PYTHONPATH"']
+        done = subprocess.run(words, cwd=ws.root, env={**ws.environ, **env}, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{ws.root}\n", "")
+        assert json.loads(report.read_text())["ran"] is bool(ran)
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o007])
