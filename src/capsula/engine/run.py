@@ -20,16 +20,24 @@ if TYPE_CHECKING:
     from capsula.core.digest import Digest
     from capsula.core.reapi import ActionResult
     from capsula.core.recipe import Recipe
+    from capsula.ports import Outcome
 
 
 def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
     """Do what `capsule` does, from the digest of the inputs to the stored result."""
     attempt = Attempt(recipe, policy, world)
-    report = attempt.report
+    if begin(attempt):
+        finish(attempt, world.execute(attempt.report.inputs_hash))
+    return attempt.report
+
+
+def begin(attempt: Attempt) -> bool:
+    """Whether it has to run: then `finish` is told how that went. Else the report says how it is settled."""
+    policy, world, report = attempt.policy, attempt.world, attempt.report
     try:
         attempt.keyed = _key(attempt)
         if _settled(attempt, _look_up(attempt, attempt.keyed)):
-            return report
+            return False
         if not policy.dry_run:
             _wait_for_others(attempt, attempt.keyed)
             # Also when nobody was waited for: the one who held the lock may have left between our look and our turn.
@@ -37,7 +45,7 @@ def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
             is_new = report.waited or (attempt.entry is None and not report.why)
             if is_new and _settled(attempt, _look_up(attempt, attempt.keyed)):
                 _leave(world)
-                return report
+                return False
         if policy.explain or policy.dry_run:
             _explain(attempt, attempt.keyed)
     except CapsulaError as error:
@@ -48,17 +56,18 @@ def run(recipe: "Recipe", policy: Policy, world: World) -> Report:
         report.why = report.problem.what
     if policy.dry_run or (policy.strict and report.problem is not None):
         _leave(world)
-        return report
-    return _run_and_keep(attempt)
+        return False
+    return True
 
 
-def _run_and_keep(attempt: Attempt) -> Report:
+def finish(attempt: Attempt, outcome: "Outcome") -> None:
+    """It has run: keep what came out. Raises nothing."""
     report, world = attempt.report, attempt.world
-    outcome = world.execute(report.inputs_hash)
     report.exit_code, report.started, report.seconds = outcome.exit_code, outcome.started, outcome.seconds
     report.signal = outcome.signal
     try:
-        _tell_unwritten(attempt, outcome.write_error)
+        if outcome.write_error is not None:
+            world.say(f"not all of the command's output could be written: {strerror(outcome.write_error)}")
         if attempt.policy.keep and attempt.keyed is not None and report.outcome != UNCACHED:
             from capsula.engine.keep import keep
 
@@ -70,7 +79,6 @@ def _run_and_keep(attempt: Attempt) -> Report:
         report.problem = _bug(error)
         report.not_stored = report.problem.what
     _leave(world)
-    return report
 
 
 def _leave(world: World) -> None:
@@ -179,14 +187,8 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
     report.written, report.removed, report.bytes = restored.written, restored.removed, restored.bytes
     report.buried = tuple(restored.buried)
     report.logs = (stdout, stderr, entry.origin.order)
-    _tell_unwritten(attempt, world.replay(stdout, stderr, entry.origin.order))
+    world.replay(stdout, stderr, entry.origin.order)
     return True
-
-
-def _tell_unwritten(attempt: Attempt, error: "int | None") -> None:
-    if error:
-        attempt.report.unwritten = error
-        attempt.world.say(f"not all of the command's output could be written: {strerror(error)}")
 
 
 def _unusable(policy: Policy, report: Report, entry: Entry) -> str:
