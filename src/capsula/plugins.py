@@ -279,17 +279,16 @@ def new_run_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(5).hex()}"
 
 
-def _replay(stdout: "bytes | str", stderr: "bytes | str", order: "tuple[tuple[int, int], ...]") -> int:
+def _replay(stdout: "bytes | str", stderr: "bytes | str", order: "tuple[tuple[int, int], ...]") -> None:
     from capsula.execute.stdio import in_order, replay
 
-    unwritten = replay(in_order(stdout, stderr, order))
+    replay(in_order(stdout, stderr, order))
     for log in (stdout, stderr):
         if isinstance(log, str):
             try:
                 posix.unlink(log)
             except OSError:  # the log has been replayed; a sweep removes the file
                 continue
-    return unwritten
 
 
 def _bury(store_root: str, capsule_id: str, path: str) -> "Callable[[], None]":

@@ -30,6 +30,7 @@ from capsula.store.size import maybe_sweep
 if TYPE_CHECKING:
     from capsula.core.context import Context
     from capsula.core.facts import Fact
+    from capsula.ports import Inputs
 
 # More files than that aren't listed in a capsule; their digests are in the store.
 LISTED = 10_000
@@ -78,10 +79,17 @@ def _pattern(rule: FileRule) -> str:
 
 
 def open_session(
-    declared: Declared, project: Project, recorder: Recorder, argv: tuple[str, ...], *, name: str | None
+    declared: Declared,
+    project: Project,
+    recorder: Recorder,
+    argv: tuple[str, ...],
+    *,
+    name: str | None,
+    cwd: str,
+    more: tuple[str, ...] = (),
 ) -> plugins.Session:
-    """The run with its store, as `capsule -c NAME -i … -o … -- argv` would have it here: also ~/.capsules.toml and
-    CAPSULE_ARGS count. Without a name, the id is derived from the command. Raises CapsulaError.
+    """The run with its store, as `capsule -c NAME -i … -o … MORE -- argv` would have it in `cwd`: also ~/.capsules.toml
+    and CAPSULE_ARGS count. Without a name, the id is derived from the command. Raises CapsulaError.
     """
     derived = argv[0].rpartition("/")[2]
     words = [f"--capsule_id={name or derived}", f"--workspace_root={project.root}"]
@@ -89,11 +97,11 @@ def open_session(
     words += [f"--output={pattern}" for pattern in declared.outputs]
     words += [f"--env={variable}" for variable in declared.environment]
     settings = read_settings(
-        [*words, "--", *argv],
+        [*words, *more, "--", *argv],
         environ_args=os.environ.get("CAPSULE_ARGS"),
         home=os.environ.get("HOME"),
-        cwd=recorder.cwd,
-        find_root=lambda given: find_root(given, recorder.cwd),
+        cwd=cwd,
+        find_root=lambda given: find_root(given, cwd),
         program="capsule",
     )
     if settings.passive:
@@ -104,17 +112,22 @@ def open_session(
         settings.capsule_id = None
     # None of these is a reason not to run: that is what a recorded run is for.
     settings.dry_run = settings.strict = settings.inputs_hash = False
-    session = plugins.compose(settings, cwd=recorder.cwd, environ=dict(os.environb), say=recorder.warn)
+    session = plugins.compose(settings, cwd=cwd, environ=dict(os.environb), say=recorder.warn)
     session.world.record = recorder.draft.id if recorder.draft is not None else ""
-    facts = context_facts(declared.context, recorder)
-    find = session.world.context
-    session.world.context = lambda inputs: _with(find(inputs), facts)
+    add_facts(session, context_facts(declared.context, recorder))
     return session
 
 
-def _with(context: Context, facts: tuple[Fact, ...]) -> Context:
-    context.recorded += facts
-    return context
+def add_facts(session: plugins.Session, facts: tuple[Fact, ...]) -> None:
+    """More that the key of this run has."""
+    find = session.world.context
+
+    def found(inputs: Inputs) -> Context:
+        context = find(inputs)
+        context.recorded += facts
+        return context
+
+    session.world.context = found
 
 
 def context_facts(names: Iterable[str], recorder: Recorder) -> tuple[Fact, ...]:
@@ -133,12 +146,23 @@ def context_facts(names: Iterable[str], recorder: Recorder) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def note(session: plugins.Session, report: engine.Report, now: Callable[[], float] = time.time) -> None:
-    """The journal, what is remembered for next time, and a sweep when the store has grown."""
+def note(
+    session: plugins.Session,
+    report: engine.Report,
+    start: Callable[[str, int, float, int], None] | None = None,
+) -> None:
+    """The journal, what is remembered for next time, and a sweep when the store has grown; `start` is how to make a
+    process for it where a fork can't be had."""
     journal.append(session.store_root, plugins.journal_line(session, report))
     session.memory.save()
     if report.stored:
-        maybe_sweep(session.store_root, session.settings.store_size, session.bytes_added(), now=now)
+        maybe_sweep(
+            session.store_root,
+            session.settings.store_size,
+            session.bytes_added(),
+            now=time.time,
+            start=start,
+        )
 
 
 def uncached(reason: str) -> dict[str, Any]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capsula.api.lifetime import Hide, Lifetime
-from capsula.config.project import Project, find_project
+from capsula.api.live import warn
+from capsula.config.project import Item, Project, find_project
+from capsula.errors import CapsulaError, UsageError
 from capsula.execute import function as functions
 from capsula.execute.values import represent
+
+if TYPE_CHECKING:
+    from capsula.api.cached import Declared
+    from capsula.api.cached_call import CachedCall
+
+# What has been said of functions that can't be cached.
+_told: set[tuple[str, str]] = set()
 
 
 @dataclass(slots=True)
@@ -23,6 +33,9 @@ class Plan:
     directory: str | os.PathLike[str] | None
     names: tuple[str, ...]
     include_return_value: bool
+    cache: bool | None = None
+    # Patterns of inputs and outputs, names of variables, and of sections of the context.
+    declared: tuple[tuple[str, ...], ...] = ()
     _project: Project | None = None
     _facts: dict[str, Any] = field(default_factory=dict)
     _signature: inspect.Signature | None = None
@@ -31,6 +44,21 @@ class Plan:
         if self._project is None:
             self._project = project_of(self.directory, _file_of(self.function))
         return self._project
+
+    def items(self) -> list[Item]:
+        """Those that there are; what is wrong with a name is told elsewhere."""
+        known = self.project().monitor.items
+        return [known[name] for name in self.names if name in known]
+
+    def asks_for_cache(self) -> bool:
+        """As it was decorated, else as one of its items says. What capsula.toml says of all runs is for commands, which
+        declare what they read: a function would have to as well."""
+        if self.cache is not None:
+            return self.cache
+        try:
+            return any(item.cache for item in self.items())
+        except Exception:  # a capsula.toml that can't be read: that is told when the capsule begins
+            return False
 
     def facts(self) -> dict[str, Any]:
         if not self._facts:
@@ -48,20 +76,102 @@ class Call:
 
     def __init__(self, plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._plan = plan
+        self._pid = os.getpid()
         self._life = Lifetime(
             "function", plan.project, plan.names, lambda hide: self._before(args, kwargs, hide)
         )
         self.live = self._life.live
         if self._life.recorder is not None:
             self._life.recorder.learn(functions.secret_texts(plan.signature(), args, kwargs))
+        # For a hit, what the function would have returned: it needn't be called.
+        self.value: Any = None
+        self.is_settled = False
+        self._cached: CachedCall | None = None
+        self._uncached: dict[str, Any] | None = None
+        if plan.asks_for_cache():
+            self._look_up(args, kwargs)
+        self._began = time.monotonic()
 
     def end(self, result: Any = None, error: BaseException | None = None, yielded: int | None = None) -> None:
+        found = self._keep(result, error)
         try:
             facts = self._plan.facts()
             command = f"{facts['module']}.{facts['qualified_name']}"
         except Exception:
             command = "?"
-        self._life.end(command, error, lambda hide: self._after(result, error, yielded, hide))
+        summary = {name: found[name] for name in ("outcome", "why", "key", "made_by")} if found else None
+        self._life.end(
+            command,
+            error,
+            lambda hide: {
+                **self._after(result, error, yielded, hide),
+                **({"result": found} if found else {}),
+            },
+            summary=summary,
+        )
+
+    def _look_up(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Ask the store for the result. Whatever is wrong with that, the function runs."""
+        try:
+            self._cached = self._as_action(args, kwargs)
+            self.is_settled = self._cached.is_settled()
+        except KeyboardInterrupt as error:  # while another run of the same action was waited for
+            self.end(error=error)
+            raise
+        except Exception as error:
+            self._uncached = {"outcome": "uncached", "why": self._say(error), "key": None, "made_by": None}
+        if self.is_settled and self._cached is not None:
+            self.value = self._cached.value
+            self.end(self.value)
+        else:
+            self._life.begins_now()
+
+    def _as_action(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CachedCall:
+        from capsula.api import cached_call
+
+        plan = self._plan
+        cached_call.refuse_what_cannot_be_cached(plan.function, keeps_value=plan.include_return_value)
+        if self._life.recorder is None:
+            raise UsageError("it isn't recorded")
+        return cached_call.CachedCall(
+            plan.function,
+            args,
+            kwargs,
+            declared=self._declared(),
+            project=plan.project(),
+            recorder=self._life.recorder,
+        )
+
+    def _keep(self, result: Any, error: BaseException | None) -> dict[str, Any] | None:
+        """What the capsule tells of the cached result, which is kept if the function has run."""
+        cached, self._cached = self._cached, None
+        if cached is None or self._pid != os.getpid():
+            return self._uncached
+        try:
+            if not self.is_settled:
+                cached.finish(result, error, time.monotonic() - self._began)
+                if problem := cached.problem():
+                    self._say(problem)
+            return cached.told()
+        except Exception as failed:
+            warn(f"not all is recorded: {type(failed).__name__}: {failed}")
+            return self._uncached
+
+    def _say(self, error: Exception) -> str:
+        """The reason, once for each function on stderr: it may be called a million times."""
+        reason = f"an error inside capsula: {type(error).__name__}: {error}"
+        if isinstance(error, CapsulaError):
+            reason = f"{error.what} ({error.hint})" if error.hint else error.what
+        told = (self._plan.facts()["qualified_name"], reason)
+        if told not in _told:
+            _told.add(told)
+            warn(f"{told[0]}() is not cached: {reason}")
+        return reason
+
+    def _declared(self) -> Declared:
+        from capsula.api import cached
+
+        return cached.declare(cached.Declared(*self._plan.declared), self._plan.project(), self._plan.items())
 
     def _before(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], hide: Hide) -> dict[str, Any]:
         facts = self._plan.facts()
@@ -69,6 +179,7 @@ class Call:
         return {
             **seed,
             **functions.describe_call(self._plan.signature(), args, kwargs, hide),
+            **({"cache": self._declared().to_json()} if self._plan.asks_for_cache() else {}),
             **{name: value for name, value in facts.items() if name not in seed},
         }
 

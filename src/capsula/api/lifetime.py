@@ -51,8 +51,10 @@ class Lifetime:
         error: BaseException | None,
         after: Callable[[Hide], Mapping[str, Any]],
         status: str | None = None,
+        summary: Mapping[str, object] | None = None,
     ) -> None:
-        """`after` gives the fields of post-run-info.json that are of its kind alone. Once is enough."""
+        """`after` gives the fields of post-run-info.json that are of its kind alone, `summary` such ones of
+        capsule.json. Once is enough."""
         seconds = time.monotonic() - self._began
         recorder, self.recorder = self.recorder, None
         lives.end(self.live)
@@ -64,9 +66,13 @@ class Lifetime:
         except Exception as failed:
             recorder.trouble(f"not all is recorded: {type(failed).__name__}: {failed}")
         try:
-            recorder.seal(how, self._summary(recorder.hidden(command), seconds))
+            recorder.seal(how, {**self._summary(recorder.hidden(command), seconds), **(summary or {})})
         except Exception as failed:
             self._lost(failed)
+
+    def begins_now(self) -> None:
+        """What was done until now isn't part of the run's time."""
+        self._began = time.monotonic()
 
     def _begin(
         self,

@@ -65,6 +65,8 @@ class _Inside:
 def _plain(function: Any, plan: Plan) -> Any:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = Call(plan, args, kwargs)
+        if call.is_settled:
+            return call.value
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
@@ -93,6 +95,8 @@ async def _awaited(call: Call, coroutine: Any) -> Any:
 def _coroutine(function: Any, plan: Plan) -> Any:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = Call(plan, args, kwargs)
+        if call.is_settled:
+            return call.value
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:

@@ -90,12 +90,12 @@ class CachedCommand:
         )
         return self.outcome
 
-    def _replay(self, stdout: bytes | str, stderr: bytes | str, order: Order) -> int:
+    def _replay(self, stdout: bytes | str, stderr: bytes | str, order: Order) -> None:
         captures = self.session.recipe.captures
         self.logs = (Log(stdout) if captures[0] else None, Log(stderr) if captures[1] else None)
         # Files of long logs stay until the capsule has its copy.
         self.session.spools += [log for log in (stdout, stderr) if isinstance(log, str)]
-        return replay(in_order(stdout, stderr, order))
+        replay(in_order(stdout, stderr, order))
 
 
 def run(
@@ -115,7 +115,7 @@ def run(
                 "nothing says what the result depends on",
                 hint="name it with --input 'src/**', or in capsula.toml under [monitor.item.NAME.inputs]",
             )
-        session = cached.open_session(declared, project, recorder, command, name=name)
+        session = cached.open_session(declared, project, recorder, command, name=name, cwd=recorder.cwd)
         ready = CachedCommand(session, recorder)
     except Exception as error:
         reason = cached.why_not(error)

@@ -172,23 +172,21 @@ def _answer(answer: "Answer", restored: int = 0) -> int | None:
     except OSError:
         if look(entry) is None:
             return None
-    unwritten = 0
     if len(order) == 1 and len(stdout) + len(stderr) < 4096:
-        unwritten = _write(order[0][0], stdout or stderr)
+        _write(order[0][0], stdout or stderr)
     elif stdout or stderr:
         from capsula.execute.stdio import in_order, replay
 
-        unwritten = replay(in_order(stdout, stderr, order))
+        replay(in_order(stdout, stderr, order))
     if greeting:
         _write(2, greeting)
     if restored:
         line = line.replace('"bytes": 0,', f'"bytes": {restored},', 1)
     _note(root, line, time.time())
-    return _with_loss(exit_code, unwritten) if unwritten else exit_code
+    return exit_code
 
 
-def _write(fd: int, content: bytes) -> int:
-    """The errno of what is lost, as `replay` answers it."""
+def _write(fd: int, content: bytes) -> None:
     try:
         done = posix.write(fd, content)
     except OSError:
@@ -196,15 +194,7 @@ def _write(fd: int, content: bytes) -> int:
     if done < len(content):
         from capsula.execute.stdio import replay
 
-        return replay([(fd, content[done:])])
-    return 0
-
-
-def _with_loss(exit_code: int, error: int) -> int:
-    from capsula.cli.wrapper import UNWRITTEN_EXIT, tell
-
-    tell("capsule", f"not all of the command's output could be written: {posix.strerror(error)}")
-    return exit_code or UNWRITTEN_EXIT
+        replay([(fd, content[done:])])
 
 
 def _note(root: str, line: str, now: float) -> None:

@@ -14,13 +14,20 @@ _PAUSE = 60.0
 
 
 def maybe_sweep(
-    root: str, limit: int, added: int, *, now: "Callable[[], float]", foreground: bool = False
+    root: str,
+    limit: int,
+    added: int,
+    *,
+    now: "Callable[[], float]",
+    foreground: bool = False,
+    start: "Callable[[str, int, float, int], None] | None" = None,
 ) -> bool:
     """Count `added` bytes; sweep if the store has become larger than `limit` (0: no limit) or wasn't swept for a day.
 
     Costs one small read and write when there is nothing to do. The sweep runs in a process of its own that outlives
-    the caller and has none of its descriptors (or in this one: `foreground`). Answers whether one was started; whatever
-    goes wrong is no, for making room must never fail a run.
+    the caller and has none of its descriptors (or in this one: `foreground`); `start` makes that process where the
+    caller can't be forked. Answers whether one was started; whatever goes wrong is no, for making room must never fail
+    a run.
     """
     moment = now()
     try:
@@ -36,7 +43,7 @@ def maybe_sweep(
 
                 sweep_locked(root, limit, moment, GRACE)
             else:
-                _in_background(os.path.abspath(root), limit, moment, lock)
+                (start or _in_background)(os.path.abspath(root), limit, moment, lock)
         finally:
             os.close(lock)
     except Exception:  # not even a bug in here is worth a run
