@@ -279,16 +279,17 @@ def new_run_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(5).hex()}"
 
 
-def _replay(stdout: "bytes | str", stderr: "bytes | str", order: "tuple[tuple[int, int], ...]") -> None:
+def _replay(stdout: "bytes | str", stderr: "bytes | str", order: "tuple[tuple[int, int], ...]") -> int:
     from capsula.execute.stdio import in_order, replay
 
-    replay(in_order(stdout, stderr, order))
+    unwritten = replay(in_order(stdout, stderr, order))
     for log in (stdout, stderr):
         if isinstance(log, str):
             try:
                 posix.unlink(log)
             except OSError:  # the log has been replayed; a sweep removes the file
                 continue
+    return unwritten
 
 
 def _bury(store_root: str, capsule_id: str, path: str) -> "Callable[[], None]":

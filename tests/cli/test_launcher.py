@@ -81,6 +81,17 @@ def test_modules_beside_the_script_stand_in_for_nothing(scripts: Path) -> None:
     assert str(scripts) not in told(scripts / "capsule")["path"]
 
 
+def test_modules_in_pythonpath_stand_in_for_nothing_and_may_be_the_way_to_us(
+    scripts: Path, tmp_path: Path
+) -> None:
+    library = scripts.parent / "lib" / PYTHON / "site-packages/capsula"
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    assert told(scripts / "capsule", env=environ)["library"] == str(library / "cli/capsule.py")
+    library.rename(tmp_path / "capsula")
+    assert told(scripts / "capsule", env=environ)["library"] == str(tmp_path / "capsula/cli/capsule.py")
+
+
 @pytest.mark.parametrize("name", ["capsule", "placebo", "my capsule"])
 def test_a_symbolic_link_from_elsewhere_keeps_its_name(scripts: Path, tmp_path: Path, name: str) -> None:
     elsewhere = tmp_path / "else where"

@@ -41,53 +41,6 @@ def test_a_capture_writes_the_context_of_the_seed(project):
     assert project.read("capsule.json")["status"] == "finished"
 
 
-@pytest.mark.parametrize("state", ["no commits", "detached", "subdirectory", "no repository"])
-def test_no_state_of_a_repository_stops_a_capture(project, state):
-    if state != "no repository":
-        project.git("init", "-q")
-    where = project.root
-    if state in ("detached", "subdirectory"):
-        project.git("add", ".")
-        project.git("commit", "-qm", "one")
-    if state == "detached":
-        project.git("checkout", "-q", "--detach")
-    if state == "subdirectory":
-        project.write("sub/capsula.toml", "[capture]\ninclude-cpu = false\n")
-        where = project.root / "sub"
-    done = project.run("capsula", "capture", cwd=where)
-    assert done.returncode == 0, done
-    capsule = next(where.glob("vault/*/context.json"))
-    context = json.loads(capsule.read_text())
-    if state != "no repository":
-        (repository,) = context["git"].values()
-        assert repository["branch"] == (None if state == "detached" else "main")
-
-
-def test_captures_in_one_second_have_capsules_of_their_own(project):
-    processes = [
-        subprocess.Popen(["capsula", "capture", "-q"], cwd=project.root, env=project.environ)
-        for _ in range(4)
-    ]
-    assert [process.wait(60) for process in processes] == [0] * 4
-    assert len(project.capsules()) == 4
-    assert {project.read("capsule.json", at)["status"] for at in range(4)} == {"finished"}
-
-
-def test_files_of_equal_base_names_do_not_overwrite_each_other(project):
-    project.write("one/data.txt", "one")
-    project.write("two/data.txt", "two")
-    project.write(
-        "capsula.toml",
-        "[capture]\ninclude-cpu = false\n[capture.files]\n"
-        "'one/data.txt' = {hash = 'sha256', copy = true}\n'two/data.txt' = {move = true}\n",
-    )
-    assert project.run("capsula", "capture").returncode == 0
-    (capsule,) = project.capsules()
-    assert {path.read_text() for path in capsule.glob("data*")} == {"one", "two"}
-    assert (project.root / "one/data.txt").exists()
-    assert not (project.root / "two/data.txt").exists()
-
-
 def test_a_preparing_command_that_fails_is_said_and_the_rest_is_captured(project):
     project.write(
         "capsula.toml",
@@ -126,27 +79,6 @@ def test_a_monitored_command_is_recorded_and_what_it_writes_is_passed_on(project
     assert "platform" in project.read("context.json")
 
 
-@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -TERM $$", 128 + signal.SIGTERM)])
-def test_the_exit_code_is_the_command_s_own(project, script, code):
-    assert project.monitor("-q", "sh", "-c", script).returncode == code
-    assert project.read("post-run-info.json")["exit_code"] == code
-    assert project.read("capsule.json")["status"] != "finished"
-
-
-def test_output_that_is_no_text_is_passed_on_and_recorded(project):
-    done = project.monitor("-q", "sh", "-c", r"printf '\377\000[bold]x[/bold]'")
-    assert done.stdout == b"\xff\0[bold]x[/bold]"
-    assert project.read("post-run-info.json")["stdout"] == "\\xff\0[bold]x[/bold]"
-    assert (project.capsules()[0] / "stdout.txt").read_bytes() == b"\xff\0[bold]x[/bold]"
-
-
-def test_a_program_that_is_missing_leaves_a_record(project):
-    done = project.monitor("no-such-program", "x")
-    assert done.returncode == 127
-    assert project.read("post-run-info.json")["started"] is False
-    assert project.read("capsule.json")["status"] == "failed"
-
-
 def test_the_options_of_the_command_are_its_own(project):
     done = project.monitor("-q", "printf", "%s ", "-i", "--help", "--", "-C")
     assert done.stdout == b"-i --help -- -C "
@@ -177,16 +109,6 @@ def test_a_vault_that_cannot_be_does_not_stop_the_command(project):
     assert project.ws.read("vault") == "a file of the user's"
 
 
-def test_a_step_that_fails_after_the_run_does_not_change_its_end(project):
-    project.write(
-        "capsula.toml",
-        "[capture]\ninclude-cpu = false\n[monitor.item.x.files]\n'missing' = {hash = 'sha256', copy = true}\n",
-    )
-    done = project.monitor("-i", "x", "sh", "-c", "echo told; exit 5")
-    assert (done.returncode, done.stdout) == (5, b"told\n")
-    assert project.read("post-run-info.json")["files"]["missing"]["file_hash"] is None
-
-
 def test_a_sealed_capsule_names_all_its_files_and_is_read_only(project):
     project.monitor("-q", "echo", "told")
     (capsule,) = project.capsules()
@@ -196,26 +118,6 @@ def test_a_sealed_capsule_names_all_its_files_and_is_read_only(project):
     assert all(path.stat().st_mode & 0o222 == 0 for path in capsule.rglob("*") if path.is_file())
     assert (project.root / "vault").stat().st_mode & 0o777 == 0o700
     assert (project.root / "vault/.gitignore").read_text().strip() == "*"
-
-
-def test_planted_credentials_are_nowhere_in_the_capsule(project):
-    word = "canary7canary7"
-    project.git("init", "-q")
-    project.git("remote", "add", "origin", f"https://me:{word}@host/x.git")
-    project.write(".env", f"A={word}\n")
-    done = project.monitor(
-        "sh",
-        "-c",
-        'echo "it is $MY_TOKEN"',
-        "x",
-        "--password",
-        word,
-        environ={"MY_TOKEN": word, "OTHER_SECRET": word},
-    )
-    assert done.stdout.decode() == f"it is {word}\n"
-    for path in project.root.glob("vault/**/*"):
-        if path.is_file():
-            assert word.encode() not in path.read_bytes(), path
 
 
 def test_a_killed_recorder_leaves_a_capsule_that_says_so(project):
@@ -257,42 +159,6 @@ print(main(3), main(4, seed=1), main.__name__)
     assert before["source_line"] == 3
     assert (after["return_value"], after["exception_info"]) == (1.5, None)
     assert project.read("post-run-info.json", 1)["return_value"] == 2.0
-
-
-def test_a_return_value_is_left_out_when_asked(project):
-    project.python(HEAD + "@capsula.monitor(include_return_value=False)\ndef f(): return 42\nf()\n")
-    assert "return_value" not in project.read("post-run-info.json")
-
-
-@pytest.mark.parametrize(
-    ("raised", "status"),
-    [
-        ("ValueError('odd')", "failed"),
-        ("SystemExit(3)", "failed"),
-        ("KeyboardInterrupt()", "interrupted"),
-    ],
-)
-def test_whatever_ends_a_function_is_recorded_and_goes_on(project, raised, status):
-    done = project.python(
-        HEAD
-        + f"""
-@capsula.monitor
-def f(): raise {raised}
-
-try:
-    f()
-except BaseException as error:
-    print(repr(error), len(error.__traceback__.tb_next.tb_frame.f_code.co_name) > 0)
-"""
-    )
-    assert done.stdout.decode().startswith(raised.replace("KeyboardInterrupt()", "KeyboardInterrupt()")), done
-    after = project.read("post-run-info.json")
-    assert raised.split("(")[0] in after["exception_info"]["exc_type"]
-    assert (
-        "def f(): raise" in after["exception_info"]["traceback"]
-        or "f()" in after["exception_info"]["traceback"]
-    )
-    assert project.read("capsule.json")["status"] == status
 
 
 def test_methods_coroutines_generators_and_pickles_work(project):
@@ -342,25 +208,6 @@ print(pickle.loads(pickle.dumps(eat)) is eat)
     assert done.stdout.decode() == "2 2 [1, [0, 1, 2]] [1, 2]\n5\nsent\nTrue\n", done
     assert len(project.capsules()) == 6
     assert {project.read("capsule.json", at)["status"] for at in range(6)} == {"finished"}
-
-
-def test_what_is_no_json_is_no_trouble(project):
-    done = project.python(
-        HEAD
-        + """
-@capsula.monitor
-def f(*things): return things[-1]
-
-class Odd:
-    def __repr__(self): raise RuntimeError
-
-f(Odd(), {1: object()}, float("nan"), b"x", open)
-f(lambda: 1, "\\ud800")
-"""
-    )
-    assert done.returncode == 0, done
-    assert done.stderr == b""
-    assert len(project.capsules()) == 2
 
 
 def test_a_nested_call_names_its_parent(project):

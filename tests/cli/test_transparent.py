@@ -1,11 +1,13 @@
 """As if we weren't there: exit codes, signals, stdin, closed pipes and descriptors, terminals."""
 
 import fcntl
+import json
 import os
 import pty
 import signal
 import struct
 import subprocess
+import sys
 import termios
 
 import pytest
@@ -167,6 +169,26 @@ def test_a_reader_that_leaves_early_does_not_lose_the_result(ws, gates):
     assert (done.ran, len(done.out), ws.read("out")) == (0, 300_006, "one")
 
 
+@pytest.mark.parametrize("words", ["echo told", "echo told >&2", "seq 9999"])
+def test_output_that_finds_no_room_is_a_failure(ws, first, words):
+    ws.write("in")
+    options = ("--cache_failure", "-i", "in")
+    stream = "stderr" if "2" in words else "stdout"
+    for end, code in (0, 1), (7, 7):
+        do = f"{words}; exit {end}"
+        first(*options, do=do)
+        with open("/dev/full", "wb") as full:
+            hit = ws.capsule(*options, do=do, **{stream: full})
+            miss = ws.capsule(*options, "-t", "new", do=do, **{stream: full})
+        assert (hit.ran, hit.code, miss.ran, miss.code) == (0, code, 1, code)
+        if stream == "stdout":
+            assert (
+                hit.said
+                == miss.said
+                == ["not all of the command's output could be written: No space left on device"]
+            )
+
+
 def test_a_hit_into_a_pipe_that_nobody_reads_is_a_hit(ws, first):
     ws.write("in", "one")
     do = f"{DO}; yes | head -c 60000; echo end >&2"
@@ -227,6 +249,25 @@ def test_the_environment_is_the_caller_s(ws):
     added = set(done.out.split("\0")) - set(alone.decode().split("\0"))
     assert {row.partition("=")[0] for row in added} <= {"CAPSULE_INPUTS_HASH", "PWD", "OLDPWD", "SHLVL", "_"}
     assert set(alone.decode().split("\0")) <= set(done.out.split("\0"))
+
+
+@pytest.mark.parametrize(
+    "program", [("capsule",), (sys.executable, "-m", "capsula")], ids=["capsule", "module"]
+)
+def test_the_modules_of_a_project_are_not_taken_for_ours(ws, program):
+    ws.write("in")
+    for name in ("capsula", "json", "select", "stat", "tomllib", "unicodedata", "zlib"):
+        ws.write(f"{name}.py", "raise SystemExit('a module of the project')")
+    ws.write("Capsule.toml", 'input = "in"\n')
+    env = {"PYTHONPATH": str(ws.root)}
+    if program != ("capsule",):
+        ws.path("capsula.py").unlink()  # this is what Python was asked for
+    for ran in (1, 0):
+        report = ws.base / f"report{ran}.json"
+        words = [*program, "--json", str(report), "--", "sh", "-c", 'echo "$PYTHONPATH"']
+        done = subprocess.run(words, cwd=ws.root, env={**ws.environ, **env}, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{ws.root}\n", "")
+        assert json.loads(report.read_text())["ran"] is bool(ran)
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o007])

@@ -90,12 +90,12 @@ class CachedCommand:
         )
         return self.outcome
 
-    def _replay(self, stdout: bytes | str, stderr: bytes | str, order: Order) -> None:
+    def _replay(self, stdout: bytes | str, stderr: bytes | str, order: Order) -> int:
         captures = self.session.recipe.captures
         self.logs = (Log(stdout) if captures[0] else None, Log(stderr) if captures[1] else None)
         # Files of long logs stay until the capsule has its copy.
         self.session.spools += [log for log in (stdout, stderr) if isinstance(log, str)]
-        replay(in_order(stdout, stderr, order))
+        return replay(in_order(stdout, stderr, order))
 
 
 def run(

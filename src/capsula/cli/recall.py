@@ -172,21 +172,23 @@ def _answer(answer: "Answer", restored: int = 0) -> int | None:
     except OSError:
         if look(entry) is None:
             return None
+    unwritten = 0
     if len(order) == 1 and len(stdout) + len(stderr) < 4096:
-        _write(order[0][0], stdout or stderr)
+        unwritten = _write(order[0][0], stdout or stderr)
     elif stdout or stderr:
         from capsula.execute.stdio import in_order, replay
 
-        replay(in_order(stdout, stderr, order))
+        unwritten = replay(in_order(stdout, stderr, order))
     if greeting:
         _write(2, greeting)
     if restored:
         line = line.replace('"bytes": 0,', f'"bytes": {restored},', 1)
     _note(root, line, time.time())
-    return exit_code
+    return _with_loss(exit_code, unwritten) if unwritten else exit_code
 
 
-def _write(fd: int, content: bytes) -> None:
+def _write(fd: int, content: bytes) -> int:
+    """The errno of what is lost, as `replay` answers it."""
     try:
         done = posix.write(fd, content)
     except OSError:
@@ -194,7 +196,15 @@ def _write(fd: int, content: bytes) -> None:
     if done < len(content):
         from capsula.execute.stdio import replay
 
-        replay([(fd, content[done:])])
+        return replay([(fd, content[done:])])
+    return 0
+
+
+def _with_loss(exit_code: int, error: int) -> int:
+    from capsula.cli.wrapper import UNWRITTEN_EXIT, tell
+
+    tell("capsule", f"not all of the command's output could be written: {posix.strerror(error)}")
+    return exit_code or UNWRITTEN_EXIT
 
 
 def _note(root: str, line: str, now: float) -> None:

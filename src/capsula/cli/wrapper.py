@@ -27,6 +27,8 @@ else:
     import _signal
 
 STRICT_EXIT = 125
+# As most commands end when there is no room for what they print.
+UNWRITTEN_EXIT = 1
 
 
 def wrap(program: str, argv: "list[str]") -> int:
@@ -230,7 +232,7 @@ def exit_code(session: Session, report: engine.Report) -> int:
         return settings.placebo_exit
     if settings.dry_run:
         return 0
-    return report.exit_code
+    return report.exit_code or (UNWRITTEN_EXIT if report.unwritten else 0)
 
 
 def _note(session: Session, program: str, argv: "list[str]", report: engine.Report, watched: "Seen") -> None:

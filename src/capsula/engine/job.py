@@ -85,9 +85,10 @@ class World:
     """What the engine works with.
 
     `context` finds the facts beside the files; `execute` runs the command with the inputs hash in its environment;
-    `replay` writes two logs (bytes, or the path of a file) in their order; `bury` moves a user's file to the trash and
-    answers how to take it back; `say` is one line to the user; `spool` fetches a big log to a file; `record` is the id
-    of the capsule in a vault that this run is recorded in, "" if it isn't.
+    `replay` writes two logs (bytes, or the path of a file) in their order and answers the errno of output that is lost;
+    `bury` moves a user's file to the trash and answers how to take it back; `say` is one line to the user; `spool`
+    fetches a big log to a file; `record` is the id of the capsule in a vault that this run is recorded in, "" if it
+    isn't.
     """
 
     __slots__ = (
@@ -115,7 +116,7 @@ class World:
         cache: "ActionCache",
         context: "Callable[[Inputs], Context]",
         execute: "Callable[[str], Outcome]",
-        replay: "Callable[[bytes | str, bytes | str, Order], None]",
+        replay: "Callable[[bytes | str, bytes | str, Order], int | None]",
         bury: "Callable[[str], Callable[[], None]]",
         flight: "Flight",
         past: "Past",
@@ -147,7 +148,8 @@ class Report:
     `exit_code` is the command's own. `why` is one sentence; `differences` explain a miss, `mismatch` a
     placebo's findings. `problem` is what kept us from caching (rule 8), `not_stored` why a result wasn't kept.
     `seconds` is how long the command ran, for a hit the run that made the result; `bytes` those of the outputs that
-    were stored, for a hit restored; `expires_ns` is in ns since 1970, 0: never.
+    were stored, for a hit restored; `unwritten` is the errno of output that our stdout or stderr refused, 0: none;
+    `expires_ns` is in ns since 1970, 0: never.
     """
 
     def __init__(self) -> None:
@@ -176,6 +178,7 @@ class Report:
         self.bytes = 0
         self.buried: tuple[str, ...] = ()
         self.started = False
+        self.unwritten = 0
         self.signal: int | None = None
 
 

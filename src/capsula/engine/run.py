@@ -66,8 +66,7 @@ def finish(attempt: Attempt, outcome: "Outcome") -> None:
     report.exit_code, report.started, report.seconds = outcome.exit_code, outcome.started, outcome.seconds
     report.signal = outcome.signal
     try:
-        if outcome.write_error is not None:
-            world.say(f"not all of the command's output could be written: {strerror(outcome.write_error)}")
+        _tell_unwritten(attempt, outcome.write_error)
         if attempt.policy.keep and attempt.keyed is not None and report.outcome != UNCACHED:
             from capsula.engine.keep import keep
 
@@ -187,8 +186,14 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
     report.written, report.removed, report.bytes = restored.written, restored.removed, restored.bytes
     report.buried = tuple(restored.buried)
     report.logs = (stdout, stderr, entry.origin.order)
-    world.replay(stdout, stderr, entry.origin.order)
+    _tell_unwritten(attempt, world.replay(stdout, stderr, entry.origin.order))
     return True
+
+
+def _tell_unwritten(attempt: Attempt, error: "int | None") -> None:
+    if error:
+        attempt.report.unwritten = error
+        attempt.world.say(f"not all of the command's output could be written: {strerror(error)}")
 
 
 def _unusable(policy: Policy, report: Report, entry: Entry) -> str:

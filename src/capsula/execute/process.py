@@ -1,6 +1,5 @@
 """Running the command as if we weren't there: its process, the signals on their way to it, its end and its output."""
 
-import errno
 import os
 import time
 
@@ -33,9 +32,9 @@ class Outcome:
     log was lost. `order` has pairs (1 or 2, bytes) in the order of arrival. `start_ns` and `end_ns` are wall-clock
     times; `seconds` is measured with a clock that is never set. `cut`: a log that should be whole isn't, `reason` says
     which and why. `left_open`: the child left a process behind that still has its stdout or stderr; what that one
-    writes is passed on but isn't in the log. `write_error`: the errno, other than EPIPE, with which our own stdout or
-    stderr refused what the command wrote, so that somebody hasn't got all of its output. `interrupted_by`: the number
-    of a signal (INT, TERM, HUP, QUIT) that came to end it while it ran, 0 for none.
+    writes is passed on but isn't in the log. `write_error`: the errno (not that of a reader that left) with which our
+    own stdout or stderr refused what the command wrote, so that somebody hasn't got all of its output.
+    `interrupted_by`: the number of a signal (INT, TERM, HUP, QUIT) that came to end it while it ran, 0 for none.
     """
 
     __slots__ = (
@@ -280,8 +279,8 @@ def _close(relay: Relay, outcome: Outcome, signals: Signals) -> None:
             outcome.stdout = stream.log.close()
         else:
             outcome.stderr = stream.log.close()
-        if stream.sink.error not in (0, errno.EPIPE):
-            outcome.write_error = stream.sink.error
+        if loss := stream.sink.loss():
+            outcome.write_error = loss
     outcome.order = relay.order.turns()
     if held and not signals.is_abandoned():
         outcome.left_open = True

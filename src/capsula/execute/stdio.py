@@ -71,17 +71,27 @@ class Sink:
             self.error = error.errno or errno.EIO
         return size
 
+    def loss(self) -> int:
+        """The errno after which somebody who wanted the output hasn't got all of it, else 0. A reader that left, a
+        stream that was closed from the start and a terminal that hung up want no more."""
+        if self.error in (errno.EPIPE, errno.EBADF):
+            return 0
+        if self.error == errno.EIO and os.fstat(self.fd).st_mode & 0o170000 != 0o100000:
+            return 0
+        return self.error
+
     def close(self) -> None:
         if self._reopened:
             self._reopened = False
             os.close(self.fd)
 
 
-def replay(chunks: "Iterable[tuple[int, bytes]]") -> None:
-    """Write each (1 or 2, bytes) to our stdout or stderr, in this order.
+def replay(chunks: "Iterable[tuple[int, bytes]]") -> int:
+    """Write each (1 or 2, bytes) to our stdout or stderr, in this order; the errno with which one refused, if that is a
+    loss (a full disk below it), else 0.
 
-    A stream that nobody reads any more (`| head`), that was closed or that fails is passed over in silence: what the
-    command answered doesn't depend on it.
+    A stream that nobody reads any more (`| head`) or that was closed is passed over in silence: what the command
+    answered doesn't depend on it.
     """
     sinks = {1: Sink(1), 2: Sink(2)}
     for number, content in chunks:
@@ -92,7 +102,8 @@ def replay(chunks: "Iterable[tuple[int, bytes]]") -> None:
             if rest:
                 _wait_for_room(sink.fd)
         if sinks[1].error and sinks[2].error:
-            return
+            break
+    return sinks[1].loss() or sinks[2].loss()
 
 
 def in_order(
