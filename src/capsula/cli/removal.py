@@ -49,14 +49,16 @@ def collect(directory: str | None, rules: Rules, sheet: Sheet, *, dry_run: bool)
             return 0
         freed, failed = _remove_all(index, doomed)
         left, more = removal.sweep(index.root, time.time())
-    gone = [counted(len(doomed) - failed, "capsule")] if len(doomed) > failed else []
-    gone += [counted(left, "leftover")] if left else []
     freed += more
-    print(
-        f"Removed {' and '.join(gone) or 'nothing'}: {size(freed)} freed."
-        if gone or freed
-        else "Nothing to remove."
-    )
+    gone = [
+        counted(count, noun)
+        for count, noun in ((len(doomed) - failed, "capsule"), (left, "leftover"))
+        if count
+    ]
+    if gone or freed or failed:
+        print(f"Removed {' and '.join(gone) or 'nothing'}: {size(freed)} freed.")
+    else:
+        print("Nothing to remove.")
     marked = sum(each.remarks.tags != () or each.remarks.note != "" for each in found)
     marked_text = f", {marked} of them with tags or notes" if marked else ""
     print(f"Kept {counted(len(found) - len(doomed) + failed, 'capsule')}{marked_text}.")

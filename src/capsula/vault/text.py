@@ -8,8 +8,14 @@ from typing import Any
 
 from capsula.vault.facts import Contents
 from capsula.vault.record import Capsule
+from capsula.vault.vault import PACKAGES
 
 _LONGEST = 20_000
+# Every capsule has files of these names: who searches for `run` doesn't mean them.
+_OF_EVERY_CAPSULE = {
+    "context.json", "pre-run-info.json", "post-run-info.json", "stdout.txt", "stderr.txt", PACKAGES, "pylock.toml",
+    "metrics.json", "samples.json",
+}  # fmt: skip
 
 
 def sayings(capsule: Capsule, contents: Contents) -> str:
@@ -38,7 +44,7 @@ def _sayings(capsule: Capsule, contents: Contents) -> Iterator[tuple[str, str]]:
         for text in _list(record.get(name)):
             yield name.removesuffix("s"), _text(text)
     for row in _list(record.get("files")):
-        if isinstance(row, dict):
+        if isinstance(row, dict) and row.get("name") not in _OF_EVERY_CAPSULE:
             yield "file", _text(row.get("name"))
 
 

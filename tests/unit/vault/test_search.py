@@ -40,7 +40,7 @@ def test_all_that_a_capsule_says_is_searched(vault: Vault, make: Make) -> None:
         Hit("trouble", None, "can't find-me"),
         Hit("note", None, "find-me note"),
     ]
-    assert hits(vault, "context.json") == [Hit("file", None, "context.json")]
+    assert hits(vault, "context.json") == []
     assert hits(vault, "nowhere") == []
 
 
@@ -61,6 +61,13 @@ def test_errors_and_arguments_of_a_function_are_searched(vault: Vault) -> None:
     assert hits(vault, "SIMULATE") == [Hit("function", None, "simulate")]
     assert hits(vault, "too fast") == [Hit("error", None, "ValueError: too fast")]
     assert [(hit.where, hit.line) for hit in hits(vault, "warp")] == [("arguments", None), ("error", 2)]
+
+
+def test_names_of_files_are_searched(vault: Vault, make: Make) -> None:
+    draft = vault.begin("run", WHEN, "monitor")
+    draft.write("figures/Plot.png", b"x")
+    draft.seal("finished", {})
+    assert hits(vault, "plot") == [Hit("file", None, "figures/Plot.png")]
 
 
 @pytest.mark.parametrize("text", ['say "hi"', "back\\slash", "tab\there", "ß", "\U0001f600"])
