@@ -129,5 +129,5 @@ def _surroundings(context: Any) -> Iterator[tuple[str, object]]:
         yield "python", f"{python.get('version', '').split(' ')[0]} with {count}"
     for name, git in context.get("git", {}).items():
         clean = "clean" if git.get("clean") else "with changes"
-        sha = (git.get("sha") or "no commit yet")[:12]
+        sha = str(git["sha"])[:12] if git.get("sha") else "no commit yet"
         yield f"git {printable(name)}", f"{sha} on {git.get('branch') or 'no branch'}, {clean}"

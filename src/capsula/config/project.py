@@ -222,7 +222,9 @@ def _rule(table: _Table, path: str, value: object) -> FileRule:
         raise table.refused(path, "expected { hash, copy, move } or the name of a hash algorithm")
     for key, given in asked.items():
         if key not in ("hash", "copy", "move"):
-            raise table.refused(path, f"there is no {printable(key)} of a file", hint="hash, copy or move")
+            meant = nearest(key, ("hash", "copy", "move"))
+            hint = f"{f'did you mean {meant}? ' if meant else ''}known are hash, copy or move"
+            raise table.refused(path, f"there is no {printable(key)} of a file", hint=hint)
         if not isinstance(given, str if key == "hash" else bool):
             raise table.refused(path, f"{key}: expected {'a string' if key == 'hash' else 'true or false'}")
     rule = FileRule(
