@@ -50,7 +50,8 @@ def compressed(file: BinaryIO, how: str) -> Sink:
     if how == "xz":
         return lzma.LZMAFile(file, "wb", preset=6)
     if how == "zst":
-        return _zstd().ZstdFile(file, "wb")  # type: ignore[no-any-return]
+        zstd = _zstd()
+        return zstd.ZstdFile(file, "wb", options={zstd.CompressionParameter.checksum_flag: 1})  # type: ignore[no-any-return]
     return _Kept(file)
 
 
@@ -67,7 +68,9 @@ def uncompressed(file: BinaryIO) -> Source:
     if head == b"\xfd7zXZ\0":
         return _Xz(source)
     if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return _zstd().ZstdFile(source, "rb")  # type: ignore[no-any-return]
+        zstd = _zstd()
+        most = {zstd.DecompressionParameter.window_log_max: _MOST_MEMORY.bit_length() - 2}
+        return zstd.ZstdFile(source, "rb", options=most)  # type: ignore[no-any-return]
     return source
 
 

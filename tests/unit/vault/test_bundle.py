@@ -1,5 +1,6 @@
 """Bundles: what was sealed comes out of one as it went in, and whatever isn't that is refused by name."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -9,6 +10,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -21,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsula.core.names import to_text
-from capsula.errors import CapsulaError, UsageError
+from capsula.errors import CapsulaError, NotAvailable, UsageError
 from capsula.vault import arrival, bundle, compression, packing, remarks
 from capsula.vault.archive import Reader
 from capsula.vault.bundle import Entry, Kind
@@ -29,6 +31,7 @@ from capsula.vault.record import Capsule, capsules, read_capsule, verify
 from capsula.vault.vault import Draft, Vault
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+HOW = ["", "gz", "xz", "zst"]
 DATA = b"in both of them " * 200
 
 
@@ -89,7 +92,7 @@ def names(vault: Vault) -> list[str]:
 # --------------------------------------------------------------------------------------------------- there and back
 
 
-@pytest.mark.parametrize("how", ["", "gz", "xz"])
+@pytest.mark.parametrize("how", HOW)
 def test_capsules_come_out_as_they_went_in(vault: Vault, other: Vault, how: str) -> None:
     found = [sealed(vault, own) for own in (b"", b"one", b"two")]
     content = exported(found, how)
@@ -545,14 +548,14 @@ def test_a_link_that_may_lead_out_is_known(name: str, target: str, out: bool) ->
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     place = made(tmp_path_factory.mktemp("small") / "vault")
     found = [sealed(place, b"1"), sealed(place, b"2")]
-    return {how: exported(found, how) for how in ("", "gz", "xz")}
+    return {how: exported(found, how) for how in HOW}
 
 
 def check(content: bytes) -> None:
     arrival.check(Reader(io.BytesIO(content)), lambda count: None)
 
 
-@pytest.mark.parametrize("how", ["", "gz", "xz"])
+@pytest.mark.parametrize("how", HOW)
 @given(share=st.floats(0, 1, exclude_max=True))
 @settings(max_examples=60)
 def test_one_that_is_cut_short_is_said(small: dict[str, bytes], how: str, share: float) -> None:
@@ -563,7 +566,7 @@ def test_one_that_is_cut_short_is_said(small: dict[str, bytes], how: str, share:
         check(small[how][: int(share * last)])
 
 
-@pytest.mark.parametrize("how", ["", "gz", "xz"])
+@pytest.mark.parametrize("how", HOW)
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @settings(max_examples=150)
 def test_a_flipped_bit_is_said_or_harmless(
@@ -607,8 +610,15 @@ def peak_of(content: bytes) -> int:
         tracemalloc.stop()
 
 
+def compressed(content: bytes, how: str) -> bytes:
+    out = io.BytesIO()
+    with contextlib.closing(compression.compressed(out, how)) as sink:
+        sink.write(content)
+    return out.getvalue()
+
+
 def test_a_bomb_fills_neither_memory_nor_disk(small: dict[str, bytes]) -> None:
-    zeros = bytes(200 << 20)
+    zeros = bytes(64 << 20)
     header = tarfile.TarInfo("capsula-bundle.json")
     header.size = len(zeros)
     extended = tarfile.TarInfo("x")
@@ -620,13 +630,15 @@ def test_a_bomb_fills_neither_memory_nor_disk(small: dict[str, bytes]) -> None:
         gzip.compress(after + bytes(-len(after) % 512) + zeros, 1),
         small["gz"] + gzip.compress(zeros, 1),
         lzma.compress(extended.tobuf() + zeros, preset=0),
+        compressed(extended.tobuf() + zeros, "zst"),
+        compressed(after + bytes(-len(after) % 512) + zeros, "zst"),
     ):
         assert len(bomb) < 2 << 20
         assert peak_of(bomb) < 16 << 20
 
 
 def test_something_behind_the_end_is_refused(small: dict[str, bytes]) -> None:
-    for how in ("", "gz", "xz"):
+    for how in HOW:
         for more in (b"x", small[how]):
             with pytest.raises(CapsulaError):
                 check(small[how] + more)
@@ -636,6 +648,16 @@ def test_an_xz_that_asks_for_much_memory_is_refused() -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}]
     with pytest.raises(CapsulaError, match="damaged"):
         check(lzma.compress(b"x" * 100, filters=filters, format=lzma.FORMAT_XZ))
+
+
+def test_without_a_library_for_zstd_that_is_said(
+    small: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("compression", "backports"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for call in (lambda: check(small["zst"]), lambda: compression.compressed(io.BytesIO(), "zst")):
+        with pytest.raises(NotAvailable, match="zst"):
+            call()
 
 
 def test_a_format_of_the_future_is_said() -> None:
