@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -238,3 +239,74 @@ def test_a_second_capsule_of_the_same_environment_takes_less_than_a_hundredth(
         sizes.append(used())
     first, second, third = (after - before for before, after in pairwise(sizes))
     assert max(second, third) < first / 100
+
+
+STEPS = ("chmod", "link", "replace", "open", "lstat", "stat", "readlink", "fsync", "makedirs", "fchmod")
+
+
+class Broken(OSError):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error", [Broken(5, "Input/output error"), KeyboardInterrupt()], ids=["error", "end"]
+)
+def test_whatever_ends_a_seal_it_is_sealed_and_whole_or_not_sealed(
+    vault: Vault, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call that a seal makes fails once. A process that dies there leaves the same."""
+    first = sealed(vault)
+    for at in range(1000):
+        draft = vault.begin("x", WHEN, "capture")
+        draft.write("file", CONTENT)
+        draft.write("other", b"%d" % at * 1000)
+        draft.write_json("context.json", {})
+        os.symlink("file", f"{draft.path}/link")
+        calls = 0
+
+        def call(real: Callable[..., object], at: int = at) -> Callable[..., object]:
+            def counted(*args: object, **more: object) -> object:
+                nonlocal calls
+                calls += 1
+                if calls == at + 1:
+                    raise error
+                return real(*args, **more)
+
+            return counted
+
+        with monkeypatch.context() as patched:
+            for name in STEPS:
+                patched.setattr(module.os, name, call(getattr(os, name)))
+            try:
+                draft.seal("finished", {})
+            except BaseException as ended:
+                if ended is not error:
+                    raise
+        capsule = read_capsule(draft.path)
+        assert capsule is not None
+        assert capsule.status in ("running", "finished")
+        assert ("files" in capsule.record) is (capsule.status == "finished")
+        if capsule.status == "finished":
+            assert [text for text in verify(capsule) if not text.startswith(".")] == []
+        assert (wrong(first), first.read_bytes()) == ([], CONTENT)
+        if calls <= at:  # it came to its end
+            assert capsule.status == "finished"
+            assert at > 20
+            return
+    raise AssertionError("it never came to its end")
+
+
+def test_many_that_seal_at_once_while_others_are_removed_all_have_their_own_bytes(vault: Vault) -> None:
+    def work(turn: int) -> Path:
+        file = sealed(vault, content=CONTENT * (turn % 3 + 1))
+        if turn % 4 == 0:
+            subprocess.run(["rm", "-rf", file.parent], check=True)
+        if turn % 5 == 0:
+            Blobs(vault.root).sweep()
+        return file
+
+    with ThreadPoolExecutor(8) as pool:
+        files = list(pool.map(work, range(120)))
+    left = [(turn, file) for turn, file in enumerate(files) if turn % 4]
+    assert all(file.read_bytes() == CONTENT * (turn % 3 + 1) and not wrong(file) for turn, file in left)
+    assert len({file.stat().st_ino for _, file in left}) < len(left)
