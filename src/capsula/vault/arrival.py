@@ -31,7 +31,6 @@ from capsula.vault.vault import RECORD, TOLD, VaultError, flush
 
 FOLDER = "incoming"
 _LOCK = ".lock"
-_SPARE = ".spare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +113,6 @@ class _Stage:
         is_new = member.capsule.name in self._new
         entry = member.entry
         if member.kind is Kind.FILE and entry is not None and entry.content in self._wanted:
-            if not is_new:
-                path = os.path.join(self._place, _SPARE, f"{entry.sha256}{entry.content[1]:d}")
             return self._open(path, entry, is_new=is_new)
         if not is_new:
             return None

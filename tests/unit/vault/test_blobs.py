@@ -116,6 +116,12 @@ def test_what_lies_under_a_digest_and_is_no_file_of_ours_is_not_followed(
     assert one.read_bytes() == CONTENT
 
 
+def test_a_file_of_another_user_is_not_taken_for_ours(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = sealed(vault)
+    monkeypatch.setattr(module.os, "geteuid", lambda: one.stat().st_uid + 1)
+    assert not sealed(vault).samefile(one)
+
+
 def test_removing_a_capsule_leaves_the_others(vault: Vault) -> None:
     one, two = sealed(vault), sealed(vault)
     subprocess.run(["rm", "-rf", one.parent], check=True)

@@ -229,7 +229,9 @@ def test_one_that_isn_t_sealed_is_not_exported(vault: Vault, status: str) -> Non
         exported([read(draft.path)])
 
 
-@pytest.mark.parametrize("change", ["other bytes", "longer", "shorter", "gone", "a link", "a pipe"])
+@pytest.mark.parametrize(
+    "change", ["other bytes", "longer", "shorter", "gone", "a link", "a link to the same", "a pipe"]
+)
 def test_one_that_isn_t_as_it_was_sealed_is_not_exported(vault: Vault, change: str) -> None:
     capsule = sealed(vault, b"own" * 1000)
     path = Path(capsule.path, "own")
@@ -237,6 +239,9 @@ def test_one_that_isn_t_as_it_was_sealed_is_not_exported(vault: Vault, change: s
     path.unlink()
     if change == "a link":
         path.symlink_to("data")
+    elif change == "a link to the same":
+        (path.parent / "same").write_bytes(content)
+        path.symlink_to("same")
     elif change == "a pipe":
         os.mkfifo(path)
     elif change != "gone":
@@ -406,6 +411,46 @@ def test_a_member_that_isn_t_as_the_manifest_says_is_refused_by_name(
     with pytest.raises(CapsulaError, match=said):
         imported(other, content)
     assert names(other) == []
+
+
+@pytest.mark.parametrize("ending", ["/link", "/data"])
+def test_a_link_to_something_else_than_the_manifest_says_is_refused_by_name(
+    vault: Vault, other: Vault, ending: str
+) -> None:
+    """The first `data` has bytes, the second is a hard link to it."""
+    draft = begun(vault)
+    os.symlink("own", f"{draft.path}/link")
+    draft.seal("finished", {})
+
+    def change(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        for found, _ in members:
+            if found.name.endswith(ending) and found.linkname:
+                found.linkname = "/etc/passwd"
+
+    content = remade(exported([read(draft.path), sealed(vault)]), change)
+    with pytest.raises(
+        CapsulaError, match=f"{ending} in it leads to /etc/passwd, its manifest says otherwise"
+    ):
+        imported(other, content)
+    assert names(other) == []
+
+
+def test_a_manifest_of_which_a_letter_was_changed_is_damaged(vault: Vault) -> None:
+    capsule = sealed(vault)
+    remarks.change(vault.root, capsule.id, lambda old: remarks.Remarks((), "it is good"))
+    content = bundle.dump(packing.pack([capsule]).manifest)
+    assert bundle.parse(content).capsules[0].remarks.note == "it is good"
+    with pytest.raises(CapsulaError, match="its manifest is damaged"):
+        bundle.parse(content.replace(b"it is good", b"it is food"))
+
+
+def test_something_in_the_gaps_is_refused(small: dict[str, bytes]) -> None:
+    content = bytearray(small[""])
+    end = content.rindex(DATA) + len(DATA)
+    assert content[end] == 0
+    content[end] = 1
+    with pytest.raises(CapsulaError, match="data in it is damaged"):
+        check(bytes(content))
 
 
 def forged(vault: Vault, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
@@ -624,13 +669,15 @@ def test_a_bomb_fills_neither_memory_nor_disk(small: dict[str, bytes]) -> None:
     extended = tarfile.TarInfo("x")
     extended.type, extended.size = tarfile.XHDTYPE, len(zeros)
     after = small[""].rstrip(b"\0")
+    before = small[""][: -(-int(small[""][124:135], 8) // 512) * 512 + 512]
+    assert len(Reader(io.BytesIO(before)).manifest.capsules) == 2
     for bomb in (
         gzip.compress(header.tobuf() + zeros, 1),
-        gzip.compress(extended.tobuf() + zeros, 1),
+        gzip.compress(before + extended.tobuf() + zeros, 1),
         gzip.compress(after + bytes(-len(after) % 512) + zeros, 1),
         small["gz"] + gzip.compress(zeros, 1),
-        lzma.compress(extended.tobuf() + zeros, preset=0),
-        compressed(extended.tobuf() + zeros, "zst"),
+        lzma.compress(before + extended.tobuf() + zeros, preset=0),
+        compressed(before + extended.tobuf() + zeros, "zst"),
         compressed(after + bytes(-len(after) % 512) + zeros, "zst"),
     ):
         assert len(bomb) < 2 << 20
