@@ -2,6 +2,7 @@
 line says why it wasn't cached."""
 
 import hashlib
+import json
 import os
 import shutil
 
@@ -112,6 +113,18 @@ def test_a_configuration_that_can_t_be_read_costs_one_line(ordinary, name):
     path.write_text("")
     path.chmod(0)
     runs_once_as_if_alone(ordinary, *(("-f", str(path)) if name == "x.toml" else ()), told=(name,))
+
+
+@pytest.mark.parametrize("wrong", [("--store_size", "big"), ("--no_such_option",), ("-b", "s3")], ids="".join)
+def test_a_run_that_something_kept_from_the_store_is_in_the_journal(ws, wrong):
+    ws.write("in")
+    assert ws.capsule("-i", "in", *wrong, do=":").ran == 1
+    assert not ws.store.exists(), "and no store is made for it"
+    ws.capsule("-i", "in", do=":")
+    done = ws.capsule("-i", "in", *wrong, do=":")
+    [_, row] = [json.loads(line) for line in ws.tool("history", "--json").out.splitlines()]
+    assert (row["outcome"], row["exit_code"]) == ("uncached", 0)
+    assert row["why"] in done.said[0]
 
 
 def test_options_without_two_hyphens_before_the_command_run_the_command_all_the_same(ws):

@@ -6,7 +6,7 @@ import time
 
 from capsula import engine
 from capsula.config.options import guess_command, wants_no_run, wants_passive, wants_strict
-from capsula.config.places import find_root
+from capsula.config.places import find_root, find_store
 from capsula.config.settings import read_settings
 from capsula.core.action import inputs_hash
 from capsula.core.names import printable
@@ -14,6 +14,7 @@ from capsula.errors import CapsulaError, NotAvailable, StoreError, UsageError
 from capsula.execute.spawn import child_environment, exec_command
 from capsula.observe.journal import append
 from capsula.plugins import Session, compose, find_context, journal_line
+from capsula.store.layout import is_ours
 from capsula.store.size import maybe_sweep
 
 TYPE_CHECKING = False
@@ -171,6 +172,7 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
             _show_where(report.problem.__cause__)
         if problem is not None:
             report.outcome, report.problem, report.why = engine.UNCACHED, None, problem.what
+            _note_uncached(session, report)
         if not _is_quiet(session, report):
             from capsula.cli.narrate import narrate
 
@@ -248,3 +250,14 @@ def _note(session: Session, program: str, argv: "list[str]", report: engine.Repo
         keep_record(session, program, argv, report, watched)
     if report.stored:
         maybe_sweep(root, settings.store_size, session.bytes_added(), now=time.time)
+
+
+def _note_uncached(session: Session, report: engine.Report) -> None:
+    """A run without a store is in the journal of the one that it would have used, if there is one."""
+    settings, recipe = session.settings, session.recipe
+    try:
+        root = find_store(settings.store, recipe.cwd, recipe.root, dict(posix.environ))
+        if not settings.dry_run and is_ours(posix.listdir(root)):
+            append(root, journal_line(session, report))
+    except (CapsulaError, OSError):
+        return
