@@ -185,6 +185,18 @@ class Probe(Protocol):
         ...
 
 
+class Contents(Protocol):
+    """Takes the contents of files that a record names by their digests. Raises CapsulaError when it can't."""
+
+    def put_file(self, path: str) -> "Digest":
+        """Keep a regular file's content as it is while it is copied; the digest is of what was kept."""
+        ...
+
+    def hold(self, listed: bytes, files: "list[tuple[str, Digest, bool]]") -> None:
+        """Keep these (path, content, executable) together, for as long as a result that was used as recently."""
+        ...
+
+
 class FileRule(Protocol):
     """What is to be done with a file that the user named: hash it, copy it into the capsule, or move it there."""
 

@@ -257,8 +257,11 @@ def not_of_the_schemas(capsule: Path, workspace: Workspace) -> list[str]:
 
     wrong = []
     for schema in sorted(SCHEMAS.glob("*.schema.json")):
-        path = capsule / schema.name.replace(".schema", "")
-        if path.exists() and path not in workspace.spoiled:
+        name = schema.name.replace(".schema", "")
+        # Of each repository there may be one.
+        for path in [capsule / name, *(capsule.glob("*.files.json") if name == "files.json" else ())]:
+            if not path.exists() or path in workspace.spoiled:
+                continue
             check = Draft202012Validator(json.loads(schema.read_text()))
             for error in check.iter_errors(json.loads(path.read_text())):
                 wrong.append(f"{path}: {'/'.join(map(str, error.absolute_path))}: {error.message[:300]}")

@@ -169,7 +169,7 @@ def test_the_path_of_an_item_is_no_pattern_and_starts_at_the_root(project):
         (DECLARED, {"CAPSULE_ARGS": "-b dummy"}, "the backend dummy keeps nothing"),
         (DECLARED, {"CAPSULE_ARGS": "--nonsense"}, "--nonsense"),
         (DECLARED, {"HOME": None, "XDG_CACHE_HOME": None}, "no place for the store"),
-        ((*DECLARED, "--cache-context", "host"), {}, "no section host that may change a result"),
+        ((*DECLARED, "--cache-context", "cwd"), {}, "no section cwd that may change a result"),
         ((*DECLARED, "--input", "no/such/*.file"), {}, "no input matches 'no/such/*.file'"),
     ],
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from capsula.probe.unmoved import Watch
@@ -13,6 +14,7 @@ from capsula.probe.unmoved import Watch
 if TYPE_CHECKING:
     from capsula.config.project import Project
     from capsula.core.found import Found
+    from capsula.engine.looking import Asked
     from capsula.ports import Probe
 
     State = tuple[object, ...] | None
@@ -42,7 +44,7 @@ class Remembered:
         return found
 
 
-def remembered(probes: Iterable[Probe], project: Project, environ: Mapping[str, str]) -> list[Probe]:
+def remembered(probes: Iterable[Asked], project: Project, environ: Mapping[str, str]) -> list[Asked]:
     """Variables, files and commands are looked at each time."""
     states: dict[str, Callable[[], State]] = {"host": lambda: (), "python": _packages}
     for name, path in project.capture.repositories:
@@ -50,7 +52,12 @@ def remembered(probes: Iterable[Probe], project: Project, environ: Mapping[str, 
         watch = _watches.setdefault(full, Watch(full, environ))
         states[f"git:{name}"] = watch.state
     key = repr((project.root, project.capture))
-    return [Remembered(probe, key, states[probe.name]) if probe.name in states else probe for probe in probes]
+    return [
+        replace(asked, probe=Remembered(asked.probe, key, states[asked.probe.name]))
+        if asked.probe.name in states
+        else asked
+        for asked in probes
+    ]
 
 
 def _packages() -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from capsula.engine.recording import Recorder
 from capsula.errors import CapsulaError, UsageError
 
 if TYPE_CHECKING:
-    from capsula.ports import FileRule, Probe
+    from capsula.ports import FileRule
 
 _LONGEST_FILE = 1 << 16
 
@@ -60,14 +60,16 @@ def _from_files(root: str) -> dict[str, str]:
     return found
 
 
-def capture(recorder: Recorder, project: Project, *, again: bool = False) -> bool:
-    """The context, as the project says; whether all of it could be looked at. `again`: what can't have changed since
-    this process has looked isn't looked at again."""
+def capture(
+    recorder: Recorder, project: Project, command: Sequence[str] = (), *, again: bool = False
+) -> bool:
+    """The context, as the project says; whether all of it could be looked at. `command` is what will run in it.
+    `again`: what can't have changed since this process has looked isn't looked at again."""
     commands = project.capture.pre_capture_commands
     is_whole = recording.run_first(recorder, commands, lambda command: _shell(command, project.root))
     # Which run this is part of is told in its own place.
     environ = {name: value for name, value in os.environ.items() if name != LIVE}
-    probes: Iterable[Probe] = plugins.recording_probes(project, environ)
+    probes = plugins.recording_probes(project, environ, command)
     if again:
         probes = remembered(probes, project, environ)
     return recording.capture(recorder, probes, project.capture.files) and is_whole

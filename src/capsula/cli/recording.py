@@ -14,7 +14,7 @@ from capsula.api import steps
 from capsula.api.cached import Declared
 from capsula.api.current import LIVE
 from capsula.cli import cached
-from capsula.config.project import Item, Project, find_project
+from capsula.config.project import Item, Project, find_project, keeping
 from capsula.core.names import printable
 from capsula.core.secrets import hidden_words, mask_words
 from capsula.engine import recording
@@ -22,6 +22,9 @@ from capsula.engine.recording import Recorder
 from capsula.errors import UsageError
 from capsula.execute.process import Outcome, run_command
 from capsula.execute.spawn import child_environment
+
+# As for `capsule --strict`: it was us, not the command.
+NOT_RUN = 125
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,14 @@ class Asked:
     items: tuple[str, ...]
     quiet: bool
     command: tuple[str, ...]
+    keep: tuple[str, ...] = ()
     cache: bool | None = None
     declared: Declared = field(default_factory=Declared)
 
 
-def capture(directory: str | None, *, quiet: bool) -> int:
+def capture(directory: str | None, keep: Sequence[str] = (), *, quiet: bool) -> int:
     """0 when all of the context could be looked at, else 1: the capsule is sealed all the same."""
-    project = find_project(directory, os.getcwd())
+    project = keeping(find_project(directory, os.getcwd()), keep)
     recorder = steps.begin(project, "capture", _warn)
     if recorder.draft is None:
         return 1
@@ -50,9 +54,10 @@ def capture(directory: str | None, *, quiet: bool) -> int:
 
 
 def monitor(words: Sequence[str]) -> int:
-    """The command's own exit code. A bad option stops it; whatever fails once that is read, the command runs."""
+    """The command's own exit code. A bad option stops it; whatever fails once that is read, the command runs, unless
+    it is a probe that the user requires."""
     asked = read_words(words)
-    project = find_project(asked.directory, os.getcwd())
+    project = keeping(find_project(asked.directory, os.getcwd()), asked.keep)
     items = steps.items_of(project, asked.items)
     declared = None
     if cached_runs.is_wanted(asked.cache, project, items):
@@ -66,6 +71,11 @@ def monitor(words: Sequence[str]) -> int:
         raise
     except Exception as error:
         recorder.trouble(f"an error inside capsula: {type(error).__name__}: {error}")
+    if recorder.missing:
+        names = ", ".join(map(printable, recorder.missing))
+        recorder.trouble(f"the command isn't run: {names} is required in capsula.toml and failed")
+        recorder.seal("failed", {**_summary(asked), "exit_code": NOT_RUN})
+        return NOT_RUN
     sys.stdout.flush()
     outcome: ports.Outcome
     result, done = None, _nothing
@@ -105,7 +115,7 @@ def _before(
     declared: Declared | None,
 ) -> None:
     if project.monitor.capture:
-        steps.capture(recorder, project)
+        steps.capture(recorder, project, command)
     recorder.write(
         recording.BEFORE,
         {
@@ -164,6 +174,7 @@ _OPTIONS = {
     "--directory": ("-C", True),
     "--item": ("-i", True),
     "--quiet": ("-q", False),
+    "--keep": ("", True),
     "--cache": ("", False),
     "--no-cache": ("", False),
     "--input": ("", True),
@@ -207,6 +218,7 @@ def _asked(given: Mapping[str, list[str]], command: tuple[str, ...]) -> Asked:
         items=tuple(given["--item"]),
         quiet=bool(given["--quiet"]),
         command=command,
+        keep=tuple(given["--keep"]),
         cache=False if given["--no-cache"] else True if given["--cache"] else None,
         declared=Declared(
             tuple(given["--input"]),

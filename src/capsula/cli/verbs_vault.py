@@ -9,7 +9,7 @@ from capsula.cli.parser import add, add_directory
 from capsula.cli.render import Sheet
 
 if TYPE_CHECKING:
-    from capsula.cli.parser import Verbs
+    from capsula.cli.parser import Parser, Verbs
 
 SECTIONS = (
     "outcome", "command", "code", "inputs", "packages", "python", "variables", "tools", "context", "machine", "result",
@@ -21,12 +21,13 @@ def register(nouns: Verbs) -> None:
     captured = add(nouns, "capture", "seal the context of now in the vault", has_store=False)
     add_directory(captured)
     captured.add_argument("-q", "--quiet", action="store_true", help="don't print the capsule's directory")
+    _add_keep(captured)
     captured.set_defaults(verb=_capture)
     monitored = add(
         nouns,
         "monitor",
         "run a command and seal its context and what came out in the vault",
-        "usage: capsula monitor [-C DIR] [-i ITEM]... [-q] [--cache ...] [--] COMMAND...\n\n"
+        "usage: capsula monitor [-C DIR] [-i ITEM]... [--keep NAME]... [-q] [--cache ...] [--] COMMAND...\n\n"
         "The command has its own input, output, terminal and exit code. With --cache, its result is fetched instead\n"
         "of made when nothing has changed that it depends on; the capsule says which run made it.",
         has_store=False,
@@ -36,6 +37,7 @@ def register(nouns: Verbs) -> None:
         "-i", "--item", action="append", metavar="ITEM", help="record the files of this item; repeatable"
     )
     monitored.add_argument("-q", "--quiet", action="store_true", help="don't say where it was recorded")
+    _add_keep(monitored)
     monitored.add_argument(
         "--cache", action=argparse.BooleanOptionalAction, help="whether it is a cached action as well"
     )
@@ -194,4 +196,14 @@ def _diff(options: argparse.Namespace, _: object, sheet: Sheet) -> int:
 def _capture(options: argparse.Namespace, *_: object) -> int:
     from capsula.cli import recording
 
-    return recording.capture(options.directory, quiet=options.quiet)
+    return recording.capture(options.directory, options.keep, quiet=options.quiet)
+
+
+def _add_keep(parser: Parser) -> None:
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="store this variable though it looks like a credential; repeatable",
+    )

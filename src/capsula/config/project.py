@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from capsula.core.names import printable
 from capsula.errors import ConfigError, UsageError
 
 FILE = "capsula.toml"
+MIB = 1 << 20
+# What Capsula looks through by itself; `git` is all repositories.
+PROBES = ("host", "environment", "git", "files", "python", "commands")
 ALGORITHMS = tuple(sorted(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")))
 
 
@@ -43,7 +46,23 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeRule:
+    """A probe from elsewhere. `module` is `package.module`, `package.module:factory` or the path of a file, relative to
+    the root; None: an installed package provides it under this name. `options` are what it is given. `time_limit` in
+    seconds, None: as all others."""
+
+    name: str
+    module: str | None
+    options: Mapping[str, object]
+    required: bool = False
+    time_limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Capture:
+    """`file_limit` and `snapshot_limit` are bytes, `time_limit` and `check_seconds` seconds; `required` are names of
+    probes."""
+
     include_cpu: bool = True
     pre_capture_commands: tuple[str, ...] = ()
     environment_variables: tuple[str, ...] = ()
@@ -52,6 +71,12 @@ class Capture:
     commands: tuple[tuple[str, str], ...] = ()
     keep: tuple[str, ...] = ()
     others: bool = True
+    probes: tuple[ProbeRule, ...] = ()
+    required: tuple[str, ...] = ()
+    time_limit: float = 60.0
+    check_seconds: float = 0.05
+    file_limit: int = 10 << 20
+    snapshot_limit: int = 100 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +127,21 @@ KEYS = (
     Key("capture", "files", dict, {}, "path = { hash, copy, move } of files that belong to the context"),
     Key("capture", "git", dict, {}, "holds `repositories`"),
     Key("capture", "commands", dict, {}, "name = command, whose output belongs to the context"),
+    Key("capture", "probes", dict, {}, "name = { module, … } of probes from elsewhere"),
+    Key("capture", "required", list, [], "names of probes without which nothing is run"),
+    Key(
+        "capture", "time-limit", (int, float), 60, "the seconds after which a probe isn't waited for; 0: none"
+    ),
+    Key(
+        "capture",
+        "package-check",
+        (int, float),
+        0.05,
+        "the seconds in which files of packages may be read, to see whether they are what was installed; 0: none",
+    ),
     Key("capture.git", "repositories", dict, None, "name = path of git repositories"),
+    Key("capture.git", "file-limit-mib", int, 10, "larger files stay out of a snapshot"),
+    Key("capture.git", "snapshot-limit-mib", int, 100, "what exceeds it together stays out of a snapshot"),
     Key("monitor", "capture", bool, True, "whether a monitored run captures the context first"),
     Key("monitor", "cache", bool, False, "whether a monitored run is a cached action as well"),
     Key(
@@ -152,6 +191,12 @@ def read_project(root: str) -> Project:
     return _project(_Table(read_file(path, path), ()), root, path)
 
 
+def keeping(project: Project, names: Iterable[str]) -> Project:
+    """The same, with these variables stored though they look like credentials."""
+    capture = replace(project.capture, keep=(*project.capture.keep, *names))
+    return replace(project, capture=capture)
+
+
 def _project(top: _Table, root: str, file: str | None) -> Project:
     capture, monitor = top.table("capture"), top.table("monitor")
     vault = os.path.expanduser(top.text("vault-directory"))
@@ -175,6 +220,8 @@ def _capture(table: _Table, root: str) -> Capture:
     repositories: tuple[tuple[str, str], ...] = git.pairs("repositories")
     if not git.has("repositories") and _is_in_repository(root):
         repositories = ((os.path.basename(root) or "root", "."),)
+    rules = table.table("probes", free=True)
+    probes = tuple(_probe(rules, name, value) for name, value in rules.values.items())
     return Capture(
         include_cpu=table.switch("include-cpu"),
         pre_capture_commands=table.texts("pre-capture-commands"),
@@ -184,7 +231,44 @@ def _capture(table: _Table, root: str) -> Capture:
         commands=table.pairs("commands"),
         keep=table.texts("keep"),
         others=table.switch("other-variables"),
+        probes=probes,
+        required=_required(table, probes),
+        time_limit=table.number("time-limit"),
+        check_seconds=table.number("package-check"),
+        file_limit=round(git.number("file-limit-mib") * MIB),
+        snapshot_limit=round(git.number("snapshot-limit-mib") * MIB),
     )
+
+
+def _probe(table: _Table, name: str, value: object) -> ProbeRule:
+    if name in PROBES or not name.strip():
+        raise table.refused(name, "a probe of Capsula has this name", hint="give yours another")
+    if not isinstance(value, dict):
+        raise table.refused(name, "expected a table", hint="for example { module = 'package.module' }")
+    options = dict(value)
+    module, required, limit = (options.pop(key, None) for key in ("module", "required", "time-limit"))
+    if module is not None and (not isinstance(module, str) or not module.strip(": ")):
+        raise table.refused(name, "module: expected 'package.module', 'package.module:factory' or a file")
+    if required is not None and not isinstance(required, bool):
+        raise table.refused(name, "required: expected true or false")
+    if limit is not None and not _is_number(limit):
+        raise table.refused(name, "time-limit: expected a number of seconds")
+    return ProbeRule(name, module, options, bool(required), limit)
+
+
+def _required(table: _Table, probes: tuple[ProbeRule, ...]) -> tuple[str, ...]:
+    names = table.texts("required")
+    known = (*PROBES, *(probe.name for probe in probes))
+    for name in names:
+        if name not in known:
+            meant = nearest(name, known)
+            hint = f"did you mean {meant}?" if meant else f"one of: {', '.join(known)}"
+            raise table.refused("required", f"there is no probe {printable(name)}", hint=hint)
+    return names + tuple(probe.name for probe in probes if probe.required)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
 
 
 def _item(name: str, table: _Table) -> Item:
@@ -275,6 +359,12 @@ class _Table:
     def switch(self, name: str) -> bool:
         return bool(self._get(name))
 
+    def number(self, name: str) -> float:
+        value = self._get(name)
+        if not _is_number(value):
+            raise self.refused(name, "expected a number, 0 or more")
+        return float(value)
+
     def texts(self, name: str) -> tuple[str, ...]:
         items = self._get(name)
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
@@ -327,6 +417,8 @@ class _Table:
 
 
 _NAMED: dict[object, str] = {
+    int: "a whole number",
+    (int, float): "a number",
     str: "a string",
     bool: "true or false",
     list: "an array of strings",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,12 +19,14 @@ from capsula.core.hiding import forms, hide
 from capsula.core.names import printable
 from capsula.engine import columns, discreet, live
 from capsula.engine.columns import Said
+from capsula.engine.looking import look, told
 from capsula.errors import CapsulaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from capsula.ports import Captured, Draft, FileRule, Outcome, Probe
+    from capsula.engine.looking import Asked
+    from capsula.ports import Captured, Draft, FileRule, Outcome
 
 CONTEXT, BEFORE, AFTER = "context.json", "pre-run-info.json", "post-run-info.json"
 PACKAGES = "packages.json"
@@ -39,8 +40,9 @@ class Recorder:
     """One capsule in the making. `draft` is None where there is no vault: then nothing is kept, and that is said once.
 
     `values` are those that must not get into the record, `kept` those that may though they look like credentials.
-    `troubles` and `notes` end up in the capsule. `key_facts` are the sections of the captured context that may change a
-    result, by name. `said` is what the run has said of itself, once that is gathered.
+    `troubles` and `notes` end up in the capsule. `key_facts` are those facts of the captured context that may change a
+    result, by section and by pointer; `missing` are the required probes that failed. `said` is what the run has said of
+    itself, once that is gathered.
     """
 
     draft: Draft | None
@@ -52,6 +54,7 @@ class Recorder:
     troubles: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     key_facts: dict[str, Any] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     said: Said | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +67,7 @@ class Recorder:
         try:
             yield
         except Exception as error:
-            self.trouble(f"{doing}: {_told(error)}")
+            self.trouble(f"{doing}: {told(error)}")
 
     def learn(self, values: Iterable[str]) -> None:
         """More values that must not get into the record; but for plain words, as in `--auth kerberos`."""
@@ -95,35 +98,34 @@ class Recorder:
                     self.warn(discreet.told(self.draft.secrets))
 
 
-def capture(recorder: Recorder, probes: Iterable[Probe], rules: Iterable[FileRule]) -> bool:
+def capture(recorder: Recorder, probes: Iterable[Asked], rules: Iterable[FileRule]) -> bool:
     """Write context.json and what belongs to it; whether a probe has failed or a file couldn't be taken."""
     before = len(recorder.troubles)
     context: dict[str, Any] = {"root_directory": recorder.root, "cwd": recorder.cwd}
     read: dict[str, Any] = {}
     files: dict[str, bytes] = {}
-    for probe in probes:
-        began = time.monotonic()
-        try:
-            found = probe.read()
-        except Exception as error:
-            read[probe.name] = {"failed": _told(error)}
-            recorder.trouble(f"can't look at {probe.name}: {_told(error)}")
+    for seen in look(probes):
+        if seen.found is None:
+            read[seen.name] = {"failed": seen.failure, "seconds": round(seen.seconds, 6)}
+            recorder.trouble(f"can't look at {printable(seen.name)}: {seen.failure}")
+            if seen.asked.required:
+                recorder.missing.append(seen.name)
             continue
-        for name, section in found.sections.items():
-            # Several repositories are one section together.
-            if isinstance(section, dict) and isinstance(context.get(name), dict):
-                context[name].update(section)
-            else:
-                context[name] = section
-        files.update(found.files)
-        read[probe.name] = {
-            "key_facts": list(found.keys),
-            "seconds": round(time.monotonic() - began, 6),
-            "left_out": list(found.left_out),
-            "masked": list(found.masked),
+        for name, section in seen.found.sections.items():
+            for text in _merge(context, name, section):
+                recorder.trouble(f"{printable(seen.name)}: {text}")
+        files.update(seen.found.files)
+        for key, fact in seen.found.key_facts().items():
+            recorder.key_facts.setdefault(key.split("/")[1], {})[key] = fact
+        read[seen.name] = {
+            # As they are written down: what is known of the packages is in a file of its own.
+            "key_facts": [
+                key.replace("/python/distributions", "/python/packages") for key in seen.found.keys
+            ],
+            "seconds": round(seen.seconds, 6),
+            "left_out": list(seen.found.left_out),
+            "masked": list(seen.found.masked),
         }
-    keys = [name for row in read.values() for name in row.get("key_facts", ())]
-    recorder.key_facts.update({name: context[name] for name in keys if name in context})
     context["timestamp"] = now()
     context["probes"] = read
     _set_packages_apart(recorder, context)
@@ -134,6 +136,22 @@ def capture(recorder: Recorder, probes: Iterable[Probe], rules: Iterable[FileRul
                 recorder.draft.write(recorder.draft.free_name(name), content)
     take(recorder, rules)
     return len(recorder.troubles) == before
+
+
+def _merge(context: dict[str, Any], name: str, section: object) -> list[str]:
+    """Put a section into the context; several repositories are one section together. What is there already stays, and
+    is told."""
+    if name in ("timestamp", "probes") or (name in context and not isinstance(context[name], dict)):
+        return [f"{printable(name)} is there already"]
+    if name not in context or not isinstance(section, dict):
+        if name in context:
+            return [f"{printable(name)} is there already"]
+        # A copy: what a probe found is its own, and may be kept for the next call.
+        context[name] = dict(section) if isinstance(section, dict) else section
+        return []
+    taken = [key for key in section if key in context[name]]
+    context[name].update({key: value for key, value in section.items() if key not in context[name]})
+    return [f"{printable(key)} is in {printable(name)} already" for key in taken]
 
 
 def _set_packages_apart(recorder: Recorder, context: Mapping[str, Any]) -> None:
@@ -347,11 +365,3 @@ def duration(seconds: float) -> str:
     text = "P" + (f"{days}D" if days else "") + "T"
     text += (f"{hours}H" if hours else "") + (f"{minutes}M" if minutes else "")
     return f"{text}{whole}{tail}S"
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, CapsulaError):
-        return error.what
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return f"{type(error).__name__}: {error}"

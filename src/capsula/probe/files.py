@@ -39,4 +39,4 @@ class FilesProbe:
                 row["error"] = error.strerror or str(error)
                 left_out.append(f"{printable(path)}: {row['error']}")
             section[path] = row
-        return Found({"files": section}, keys=("files",), left_out=tuple(left_out))
+        return Found({"files": section}, keys=("/files",), left_out=tuple(left_out))

@@ -1,234 +1,215 @@
-"""A git repository: where it stands, and everything in its work tree that isn't committed, as one patch.
-
-The patch is made by git itself, with an index and an object directory of our own: the user's index, refs, objects and
-work tree are never touched (of an object that is there already, git renews the time, so that its own clean-up doesn't
-take it away). All of the work tree is put into that index, written as a tree, and compared with that of
-HEAD; so staged, unstaged, binary and untracked content, modes, links and deletions are in one patch that `git apply`
-takes on a clean checkout. No configuration of the user's may change its form, so each that could is set.
-"""
+"""A git repository: where it stands, and everything in its work tree that isn't committed, in it and its submodules."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from capsula.core.found import Found
-from capsula.core.hiding import is_secret_file
+from capsula.core.found import Found, at, pointer
 from capsula.core.names import printable
 from capsula.core.secrets import mask
 from capsula.errors import CapsulaError
+from capsula.probe import snapshot
+from capsula.probe.repository import Repository
+from capsula.probe.snapshot import Limits, Place, Snapshot
+from capsula.probe.status import FILES, STATUS, Files, Status, read_files, read_settings, read_status
 
 if TYPE_CHECKING:
     from capsula.core.found import Value
+    from capsula.ports import Contents
 
-FILE_LIMIT = 10 << 20
 LIMIT_SECONDS = 60.0
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
-_PLAIN = (
-    *(
-        "-c",
-        "core.quotePath=false",
-        "-c",
-        "core.autocrlf=false",
-        "-c",
-        "core.safecrlf=false",
-        "-c",
-        "core.fsmonitor=false",
-    ),
-    *("-c", "color.ui=false", "-c", "core.pager=cat", "-c", "gc.auto=0", "-c", "submodule.recurse=false"),
-    *(
-        "-c",
-        "core.excludesFile=" + os.devnull,
-        "-c",
-        "advice.addEmbeddedRepo=false",
-        "-c",
-        "core.hooksPath=" + os.devnull,
-    ),
-)
-_DIFF = (
-    *(
-        "--binary",
-        "--full-index",
-        "--no-color",
-        "--no-ext-diff",
-        "--no-textconv",
-        "--no-renames",
-        "--no-relative",
-    ),
-    *("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--ignore-submodules=dirty", "--unified=3"),
-    *("--diff-algorithm=myers", "--no-indent-heuristic", "--inter-hunk-context=0"),
-)
+DEFAULT = Limits()
+# Looking for the nearest tag may mean to walk through all of a long history.
+_DESCRIBE_SECONDS = 1.0
+_DEEPEST = 8
+_NO_SNAPSHOT: dict[str, Value] = {
+    "tree": None,
+    "patch": None,
+    "files": None,
+    "untracked": [],
+    "left_out": [],
+}
 
 
 class GitProbe:
-    """`path` is the full path of the repository or a directory in it, `shown` the same as it was configured. Raises
-    CapsulaError where there is no repository or no git."""
+    """`path` is the full path of the repository or a directory in it, `shown` the same as it was configured. What
+    differs from HEAD is kept in `contents`, if that is given. Raises CapsulaError where there is no repository or no
+    git."""
 
     def __init__(
-        self, name: str, path: str, shown: str, environ: Mapping[str, str], file_limit: int = FILE_LIMIT
+        self,
+        name: str,
+        path: str,
+        shown: str,
+        environ: Mapping[str, str],
+        *,
+        limits: Limits = DEFAULT,
+        contents: Contents | None = None,
+        seconds: float = LIMIT_SECONDS,
     ) -> None:
         self.name = f"git:{name}"
         self._name = name
         self._path = path
         self._shown = shown
-        # What names a repository in the environment (a hook is running) isn't about this one.
-        self._environ = {key: value for key, value in environ.items() if not key.startswith("GIT_")}
-        for kept in (
-            "GIT_CONFIG_GLOBAL",
-            "GIT_CONFIG_SYSTEM",
-            "GIT_CONFIG_NOSYSTEM",
-            "GIT_CEILING_DIRECTORIES",
-        ):
-            if kept in environ:
-                self._environ[kept] = environ[kept]
-        self._environ |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        self._file_limit = file_limit
+        self._environ = environ
+        self._limits = limits
+        self._contents = contents
+        self._seconds = seconds
+        self._files: dict[str, bytes] = {}
         self._left_out: list[str] = []
         self._masked: list[str] = []
 
     def read(self) -> Found:
-        top = self._text("rev-parse", "--show-toplevel")
-        sha = self._try("rev-parse", "--verify", "--quiet", "HEAD^{commit}") or None
-        branch = self._try("symbolic-ref", "--quiet", "--short", "HEAD") or None
-        tree, patch, untracked = self._snapshot(top, sha)
-        patch_name = f"{_safe(self._name)}.diff"
-        section: dict[str, Value] = {
-            "path": self._shown,
-            "sha": sha,
-            "branch": branch,
-            "remotes": self._remotes(),
-            "detached": branch is None,
-            "root": top,
-            "subdirectory": os.path.relpath(os.path.realpath(self._path), os.path.realpath(top)),
-            "tags": list(self._try("tag", "--points-at", "HEAD").split()) if sha else [],
-            "describe": self._try("describe", "--tags", "--always") if sha else None,
-            "clean": not patch,
-            **self._distance(),
-            "snapshot": {
-                "tree": tree,
-                "patch": patch_name if patch else None,
-                "untracked": [printable(name) for name in untracked],
-                "left_out": [*self._left_out],
-            },
-        }
+        repository = Repository(self._path, self._shown, self._environ, self._seconds)
+        section = self._section(repository, _safe(self._name), 0)
+        here = ("git", self._name)
+        keys = [pointer(*here, "sha"), pointer(*here, "snapshot", "tree"), pointer(*here, "submodules")]
         return Found(
-            {"git": {self._name: section}},
-            keys=("git",),
-            files={patch_name: patch} if patch else {},
+            {"git": {self._name: {"path": self._shown, **section}}},
+            keys=tuple(keys),
+            files=self._files,
             left_out=tuple(f"{self._name}: {text}" for text in self._left_out),
             masked=tuple(self._masked),
         )
 
-    def _snapshot(self, top: str, sha: str | None) -> tuple[str, bytes, list[str]]:
-        """The tree that the work tree is, the patch from HEAD to it, and the untracked files in it."""
-        objects = os.path.join(top, self._text("rev-parse", "--git-path", "objects", cwd=top))
-        with tempfile.TemporaryDirectory(prefix="capsula-git-") as scratch:
-            ours = os.path.join(scratch, "objects")
-            os.mkdir(ours)
-            environ = {
-                "GIT_INDEX_FILE": os.path.join(scratch, "index"),
-                "GIT_OBJECT_DIRECTORY": ours,
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
-            }
-            # Only a starting point: with HEAD's entries, `add` needn't look at what hasn't changed.
-            self._run("read-tree", sha or EMPTY_TREE if sha else "--empty", cwd=top, environ=environ)
-            untracked = self._untracked(top, environ)
-            kept = [name for name in untracked if self._is_wanted(top, name)]
-            self._run("add", "-u", "--", ".", cwd=top, environ=environ)
-            if kept:
-                names = b"\0".join(map(os.fsencode, kept))
-                options = ("--pathspec-from-file=-", "--pathspec-file-nul")
-                self._run("--literal-pathspecs", "add", *options, cwd=top, environ=environ, given=names)
-            tree = self._run("write-tree", cwd=top, environ=environ).decode().strip()
-            # The tree of nothing isn't in every repository; git knows it all the same.
-            patch = self._run("diff-tree", "-p", *_DIFF, sha or EMPTY_TREE, tree, cwd=top, environ=environ)
-        if sha:
-            patch = patch.removeprefix(f"{sha}\n".encode())
-        return tree, patch, kept
+    def _section(self, repository: Repository, stem: str, depth: int) -> dict[str, Value]:
+        asked = (["--is-inside-work-tree"], ["--show-object-format"])
+        inside, form = repository.texts(("rev-parse",), *asked)
+        settings = read_settings(repository.run("config", "--list", "-z"))
+        if inside != "true":
+            return self._without_work_tree(repository, settings)
+        place = self._place(repository, form)
+        # From the top: below it, git tells and takes paths relative to where it is.
+        top = repository.inside(place.top)
+        status = read_status(top.run(*STATUS))
+        files = read_files(top.run(*FILES))
+        made = self._snapshot(top, place, (status, files, settings))
+        # Git asks itself in a submodule, and there the user's settings hold.
+        is_shown = settings.get("status.showuntrackedfiles", "normal") != "no"
+        modules = self._modules(top, (status, files), (stem, depth), all_of_them=not is_shown)
+        patch = f"{stem}.diff" if made.patch else None
+        listed = f"{stem}.files.json" if made.files else None
+        for name, content in ((patch, made.patch), (listed, made.files)):
+            if name is not None:
+                self._files[name] = content
+        return {
+            "sha": status.sha,
+            "branch": status.branch,
+            "remotes": self._remotes(settings),
+            "detached": status.branch is None,
+            "bare": False,
+            "root": place.top,
+            "subdirectory": os.path.relpath(os.path.realpath(repository.path), os.path.realpath(place.top)),
+            **_labels(top, status.sha),
+            "clean": not (status.changes or status.untracked or made.patch),
+            "upstream": status.upstream,
+            "ahead": status.ahead,
+            "behind": status.behind,
+            "conflicts": [printable(path) for path in status.conflicts],
+            "submodules": modules,
+            "snapshot": {
+                "tree": made.tree,
+                "patch": patch,
+                "files": listed,
+                "untracked": [printable(name) for name in made.untracked],
+                "left_out": list(made.left_out),
+            },
+        }
 
-    def _untracked(self, top: str, environ: Mapping[str, str]) -> list[str]:
-        listed = self._run("ls-files", "--others", "--exclude-standard", "-z", cwd=top, environ=environ)
-        return [os.fsdecode(name) for name in listed.split(b"\0") if name]
+    def _place(self, repository: Repository, form: str) -> Place:
+        asked = (["--show-toplevel"], ["--git-path", "index"], ["--git-path", "objects"])
+        top, index, objects = repository.texts(("rev-parse",), *asked)
+        return Place(
+            top,
+            os.path.join(repository.path, index),
+            os.path.abspath(os.path.join(repository.path, objects)),
+            form,
+        )
 
-    def _is_wanted(self, top: str, name: str) -> bool:
-        if name.endswith("/"):
-            self._left_out.append(f"{printable(name)}: a repository of its own")
-            return False
-        if is_secret_file(name):
-            self._left_out.append(f"{printable(name)}: its name says that it holds credentials")
-            return False
+    def _snapshot(
+        self, top: Repository, place: Place, seen: tuple[Status, Files, Mapping[str, str]]
+    ) -> Snapshot:
+        """What can't be had is said: where the repository stands is known all the same."""
         try:
-            size = os.lstat(os.path.join(top, name)).st_size
-        except OSError as error:
-            self._left_out.append(f"{printable(name)}: {error.strerror}")
-            return False
-        if size > self._file_limit:
-            self._left_out.append(f"{printable(name)}: larger than {self._file_limit >> 20} MiB")
-            return False
-        return True
+            made = snapshot.take(top, place, seen, self._limits, self._contents)
+        except (CapsulaError, OSError) as error:
+            what = error.what if isinstance(error, CapsulaError) else str(error)
+            made = Snapshot(left_out=[f"the changes in the work tree: {what}"])
+        self._left_out += made.left_out
+        return made
 
-    def _remotes(self) -> list[Value]:
+    def _modules(
+        self, top: Repository, seen: tuple[Status, Files], where: tuple[str, int], *, all_of_them: bool
+    ) -> list[Value]:
+        """Every submodule, and of one in which something is changed all that is known of a repository."""
+        (status, files), (stem, depth) = seen, where
+        states = {change.path: change.module for change in status.changes if change.module}
         rows: list[Value] = []
-        for name in self._try("remote").split("\n"):
-            if name:
-                url = self._try("remote", "get-url", name)
+        for path, commit in files.modules:
+            full = os.path.join(top.path, path)
+            state = states.get(path, "S...")
+            row: dict[str, Value] = {
+                "path": printable(path),
+                "commit": commit,
+                "initialized": os.path.lexists(os.path.join(full, ".git")),
+                "other_commit": state[1] == "C",
+                "modified": state[2] == "M",
+                "untracked": state[3] == "U",
+            }
+            if row["initialized"] and (all_of_them or state != "S...") and depth < _DEEPEST:
+                try:
+                    inner = self._section(top.inside(path), f"{stem}.{_safe(path)}", depth + 1)
+                    untracked = at(inner, "/snapshot/untracked")
+                    row |= {**inner, "untracked": row["untracked"] or bool(untracked)}
+                except CapsulaError as error:
+                    self._left_out.append(f"the submodule {printable(path)}: {error.what}")
+            rows.append(row)
+        return rows
+
+    def _without_work_tree(self, repository: Repository, settings: Mapping[str, str]) -> dict[str, Value]:
+        """A bare repository, or the inside of one."""
+        sha = repository.try_text("rev-parse", "--verify", "--quiet", "HEAD^{commit}") or None
+        branch = repository.try_text("symbolic-ref", "--quiet", "--short", "HEAD") or None
+        self._left_out.append("it has no work tree, so there is nothing to take a snapshot of")
+        return {
+            "sha": sha,
+            "branch": branch,
+            "remotes": self._remotes(settings),
+            "detached": branch is None,
+            "bare": repository.text("rev-parse", "--is-bare-repository") == "true",
+            "root": None,
+            "subdirectory": None,
+            **_labels(repository, sha),
+            "clean": None,
+            "upstream": None,
+            "ahead": None,
+            "behind": None,
+            "conflicts": [],
+            "submodules": [],
+            "snapshot": {**_NO_SNAPSHOT, "tree": repository.try_text("rev-parse", "HEAD^{tree}") or None},
+        }
+
+    def _remotes(self, settings: Mapping[str, str]) -> list[Value]:
+        rows: list[Value] = []
+        for setting, url in settings.items():
+            if setting.startswith("remote.") and setting.endswith(".url"):
+                name = setting.removeprefix("remote.").removesuffix(".url")
                 shown = mask(url)
                 if shown != url:
                     self._masked.append(f"url of the remote {name}")
                 rows.append({"name": name, "url": shown})
         return rows
 
-    def _distance(self) -> dict[str, Value]:
-        counted = self._try("rev-list", "--left-right", "--count", "@{upstream}...HEAD").split()
-        if len(counted) != 2:
-            return {"upstream": None, "ahead": None, "behind": None}
-        upstream = self._try("rev-parse", "--abbrev-ref", "@{upstream}")
-        return {"upstream": upstream, "ahead": int(counted[1]), "behind": int(counted[0])}
 
-    def _try(self, *words: str) -> str:
-        """What git prints, "" when it refuses."""
-        try:
-            return self._text(*words)
-        except CapsulaError:
-            return ""
-
-    def _text(self, *words: str, cwd: str | None = None) -> str:
-        return os.fsdecode(self._run(*words, cwd=cwd)).removesuffix("\n")
-
-    def _run(
-        self,
-        *words: str,
-        cwd: str | None = None,
-        environ: Mapping[str, str] | None = None,
-        given: bytes = b"",
-    ) -> bytes:
-        try:
-            done = subprocess.run(
-                ["git", *_PLAIN, *words],
-                cwd=cwd or self._path,
-                env={**self._environ, **(environ or {})},
-                input=given,
-                capture_output=True,
-                timeout=LIMIT_SECONDS,
-                check=False,
-            )
-        except FileNotFoundError as error:
-            what = (
-                "git is not installed"
-                if os.path.isdir(cwd or self._path)
-                else f"there is no {printable(self._shown)}"
-            )
-            raise CapsulaError(what) from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CapsulaError(f"git {words[0]}: {error}") from error
-        if done.returncode:
-            said = done.stderr.decode("utf-8", "backslashreplace").strip().split("\n")[-1]
-            raise CapsulaError(f"git {words[0]}: {mask(said) or f'exit code {done.returncode}'}")
-        return done.stdout
+def _labels(repository: Repository, sha: str | None) -> dict[str, Value]:
+    if sha is None:
+        return {"tags": [], "describe": None}
+    tags = repository.try_text("tag", "--points-at", "HEAD")
+    described = repository.try_text("describe", "--tags", "--always", seconds=_DESCRIBE_SECONDS)
+    return {"tags": [*tags.split()], "describe": described or None}
 
 
 def _safe(name: str) -> str:

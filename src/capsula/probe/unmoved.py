@@ -12,13 +12,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from capsula.probe.repository import OPTIONS
+
 # A file can change twice within the tick of a clock, and with the same size nothing shows it: so long we wait. Where
 # times are kept in whole seconds, that is two of them (FAT).
 _FRESH_NS, _FRESH_COARSE_NS = 50_000_000, 2_100_000_000
 _MOST = 1000
 _STATUS = (
-    *("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "status.renames=false"),
-    *("-c", "core.quotePath=false", "-c", f"core.excludesFile={os.devnull}"),
+    *("--no-optional-locks", "-c", "status.renames=false", "-c", f"core.excludesFile={os.devnull}"),
     *("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--ignore-submodules=none"),
 )
 # Of `git ls-files -v`: neither assumed to be unchanged nor left out of the work tree, which status doesn't look at.
@@ -77,7 +78,7 @@ class Watch:
 
     def _run(self, *words: str, cwd: str | None = None) -> bytes:
         return subprocess.run(
-            ["git", *words],
+            ["git", *OPTIONS, *words],
             cwd=cwd or self._path,
             env=self._environ,
             stdin=subprocess.DEVNULL,

@@ -47,7 +47,7 @@ class EnvironmentProbe:
             rest = sorted(set(self._environ) - set(self._names))
             ours["others"] = {name: self._hashed(name, masked) for name in rest}
         sections: dict[str, Value] = {"environment_variables": named, "environment": ours}
-        return Found(sections, keys=("environment_variables",), masked=tuple(masked))
+        return Found(sections, keys=("/environment_variables", "/environment/unset"), masked=tuple(masked))
 
     def _shown(self, name: str, masked: list[str]) -> str:
         value = self._environ[name]

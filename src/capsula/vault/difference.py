@@ -28,7 +28,7 @@ _RESTLESS_FACTS = re.compile(
 )
 _OWN_FILES = {
     "capsule.json", "context.json", "pre-run-info.json", "post-run-info.json", "stdout.txt", "stderr.txt",
-    "metrics.json", "samples.json", "packages.json", "pylock.toml",
+    "metrics.json", "samples.json", "packages.json", "pylock.toml", "requirements.txt",
 }  # fmt: skip
 _KNOWN_SECTIONS = {
     "root_directory", "cwd", "timestamp", "probes", "platform", "host", "cpu", "environment_variables", "environment",
@@ -185,7 +185,8 @@ def _kept(run: Run) -> Mapping[str, Any]:
     return {
         str(row["name"]): row.get("sha256") or row.get("link")
         for row in rows
-        if row.get("name") not in _OWN_FILES | named and not str(row.get("name")).endswith(".diff")
+        if row.get("name") not in _OWN_FILES | named
+        and not str(row.get("name")).endswith((".diff", ".files.json"))
     }
 
 
@@ -197,7 +198,7 @@ def _packages(old: Run, new: Run) -> Iterator[Difference]:
 
 
 def _python(old: Run, new: Run) -> Iterator[Difference]:
-    skipped = ("distributions", "executable", "prefix", "base_prefix")
+    skipped = ("distributions", "executable", "prefix", "base_prefix", "path", "check", "of")
     was, now = (
         {key: value for key, value in _table(run.context.get("python")).items() if key not in skipped}
         for run in (old, new)

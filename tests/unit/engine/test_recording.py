@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from capsula.core.found import Found
 from capsula.core.secrets import mask_log, telling_values
 from capsula.engine import recording
+from capsula.engine.looking import Asked
 from capsula.engine.recording import Recorder
 from capsula.errors import CapsulaError
 
@@ -52,6 +54,10 @@ class Told:
         return Found(self.sections, **self.more)
 
 
+def asked(*probes: Any, **more: Any) -> list[Asked]:
+    return [Asked(probe, **more) for probe in probes]
+
+
 @pytest.fixture
 def draft(tmp_path: Path) -> MemoryDraft:
     return MemoryDraft(tmp_path)
@@ -68,26 +74,75 @@ def rule(path: str, *, copy: bool = False, move: bool = False) -> Any:
 
 def test_the_context_has_what_the_probes_found(recorder: Recorder, draft: MemoryDraft) -> None:
     probes = [
-        Told("host", {"platform": {"system": "Linux"}}, keys=("platform",), left_out=("no GPU",)),
+        Told("host", {"platform": {"system": "Linux"}}, keys=("/platform/system",), left_out=("no GPU",)),
         Told("git:a", {"git": {"a": {"sha": "1"}}}, files={"a.diff": b"+"}),
         Told("git:b", {"git": {"b": {"sha": "2"}}}, masked=("remote",)),
     ]
-    assert recording.capture(recorder, probes, ())
+    assert recording.capture(recorder, asked(*probes), ())
     context = draft.values["context.json"]
     assert list(context)[:4] == ["root_directory", "cwd", "platform", "git"]
     assert context["git"] == {"a": {"sha": "1"}, "b": {"sha": "2"}}
-    assert context["probes"]["host"]["key_facts"] == ["platform"]
+    assert context["probes"]["host"]["key_facts"] == ["/platform/system"]
     assert context["probes"]["git:b"]["masked"] == ["remote"]
     assert draft.files == {"a.diff": b"+"}
 
 
 def test_a_probe_that_fails_is_recorded_beside_the_others(recorder: Recorder, draft: MemoryDraft) -> None:
     probes = [Told("one", ValueError("odd")), Told("two", {"two": 2}), Told("three", CapsulaError("no git"))]
-    assert not recording.capture(recorder, probes, ())
+    assert not recording.capture(recorder, asked(*probes), ())
     context = draft.values["context.json"]
     assert context["two"] == 2
-    assert context["probes"]["one"] == {"failed": "ValueError: odd"}
+    assert context["probes"]["one"]["failed"] == "ValueError: odd"
     assert recorder.troubles == ["can't look at one: ValueError: odd", "can't look at three: no git"]
+
+
+def test_a_probe_that_hangs_is_not_waited_for(recorder: Recorder, draft: MemoryDraft) -> None:
+    let_go = threading.Event()
+
+    class Hanging:
+        name = "hanging"
+
+        def read(self) -> Found:
+            let_go.wait()
+            return Found({"late": 1})
+
+    try:
+        assert not recording.capture(recorder, asked(Hanging(), Told("after", {"a": 1}), limit=0.05), ())
+    finally:
+        let_go.set()
+    context = draft.values["context.json"]
+    assert context["a"] == 1
+    assert "late" not in context
+    assert context["probes"]["hanging"]["failed"] == "it took more than 0.05 s, so it wasn't waited for"
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), RecursionError()])
+def test_whatever_a_probe_raises_ends_with_it(
+    recorder: Recorder, draft: MemoryDraft, error: BaseException
+) -> None:
+    class Raising:
+        name = "raising"
+
+        def read(self) -> Found:
+            raise error
+
+    assert not recording.capture(recorder, asked(Raising(), Told("b", {"b": 1}), required=True), ())
+    assert draft.values["context.json"]["b"] == 1
+    assert recorder.missing == ["raising"]
+
+
+def test_a_probe_cannot_overwrite_what_another_found(recorder: Recorder, draft: MemoryDraft) -> None:
+    probes = asked(
+        Told("one", {"host": {"ci": None}, "plain": 1}),
+        Told(
+            "two", {"host": {"ci": "mine", "more": 2}, "plain": 2, "cwd": "/", "probes": {}, "timestamp": ""}
+        ),
+    )
+    assert not recording.capture(recorder, probes, ())
+    context = draft.values["context.json"]
+    assert context["host"] == {"ci": None, "more": 2}
+    assert (context["plain"], context["cwd"], set(context["probes"])) == (1, "/cwd", {"one", "two"})
+    assert len(recorder.troubles) == 5
 
 
 def test_files_are_taken_and_a_missing_one_is_a_note(
@@ -145,7 +200,7 @@ def test_a_log_without_credentials_is_kept_byte_for_byte(
 
 def test_without_a_vault_nothing_is_kept_and_nothing_fails(tmp_path: Path) -> None:
     recorder = Recorder(None, str(tmp_path), "/", lambda text: None)
-    assert recording.capture(recorder, [Told("a", {"a": 1})], [rule("x", copy=True)])
+    assert recording.capture(recorder, asked(Told("a", {"a": 1})), [rule("x", copy=True)])
     recording.after_command(recorder, outcome(), {})
     recorder.seal("finished", {})
     assert recorder.troubles == []
@@ -182,6 +237,6 @@ def test_what_is_known_of_packages_is_in_a_file_of_its_own(draft: MemoryDraft) -
     rows = [{"name": "numpy", "version": "2.0", "origin": {"kind": "index"}}]
     probe = Told("python", {"python": {"version": "3.11", "distributions": rows}})
     recorder = Recorder(draft, "/", "/", print)
-    recording.capture(recorder, [probe], ())
+    recording.capture(recorder, asked(probe), ())
     assert draft.values["context.json"]["python"] == {"version": "3.11", "packages": {"numpy": "2.0"}}
     assert draft.values["packages.json"] == {"distributions": rows}

@@ -1,7 +1,9 @@
 """The git probe against real repositories: the patch is all of the work tree, and nothing of the user's is touched."""
 
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +11,12 @@ from typing import Any
 
 import pytest
 
-from capsula.errors import CapsulaError
+from capsula.core.digest import Digest, digest_of
+from capsula.core.found import at
+from capsula.core.names import from_text
+from capsula.errors import CapsulaError, StoreError
 from capsula.probe.git import GitProbe
+from capsula.probe.snapshot import Limits
 
 WHO = (
     "-c",
@@ -87,6 +93,71 @@ def repository(tmp_path: Path, request: pytest.FixtureRequest) -> Repository:
     return Repository(tmp_path / "work", environ)
 
 
+class Held:
+    """Contents in memory. `refusal` is what it says to all."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
+        self.blobs: dict[str, bytes] = {}
+        self.held: dict[bytes, list[tuple[str, Digest, bool]]] = {}
+
+    def put_file(self, path: str) -> Digest:
+        if self.refusal:
+            raise StoreError(self.refusal)
+        content = Path(path).read_bytes()
+        digest = digest_of(content)
+        self.blobs[digest.hash] = content
+        return digest
+
+    def hold(self, listed: bytes, files: list[tuple[str, Digest, bool]]) -> None:
+        self.held[listed] = files
+
+
+def rebuild(listed: bytes, blobs: dict[str, bytes], base: Path) -> None:
+    """What the list says, made in a directory that has what HEAD has."""
+    told = json.loads(listed)
+    for path in told["deleted"]:
+        gone = base / from_text(path)
+        gone.unlink()
+        while gone.parent != base and not any(gone.parent.iterdir()):
+            gone = gone.parent
+            gone.rmdir()
+    for row in told["files"]:
+        path = base / from_text(row["path"])
+        if os.path.lexists(path) and not path.is_dir():
+            path.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if row["mode"] == "120000":
+            path.symlink_to(from_text(row["target"]))
+        else:
+            path.write_bytes(blobs[row["sha256"]])
+            path.chmod(0o755 if row["mode"] == "100755" else 0o644)
+
+
+def check(repository: Repository, tmp_path: Path, *, base: str | None = None) -> dict[str, Any]:
+    """The snapshot makes a fresh checkout the very work tree, by the patch and by the list; the repository wasn't
+    touched. `base` is the commit that is checked out."""
+    before = touched(repository.path)
+    held = Held()
+    section, files = repository.read(contents=held)
+    assert touched(repository.path) == before
+    for way in ("patch", "list"):
+        fresh = tmp_path / f"fresh {way}"
+        if base is None:
+            fresh.mkdir()
+        else:
+            repository.git("clone", "-q", "-n", str(repository.path), str(fresh), cwd=tmp_path)
+            repository.git("checkout", "-q", base, cwd=fresh)
+        if way == "patch" and "me.diff" in files:
+            (tmp_path / "me.diff").write_bytes(files["me.diff"])
+            repository.git("apply", str(tmp_path / "me.diff"), cwd=fresh)
+        if way == "list" and "me.files.json" in files:
+            assert list(held.held) == [files["me.files.json"]]
+            rebuild(files["me.files.json"], held.blobs, fresh)
+        assert pictured(fresh) == pictured(repository.path), way
+    return section
+
+
 def pictured(root: Path) -> dict[str, Any]:
     """What is below, without .git: content, executable bit, links."""
     seen: dict[str, Any] = {}
@@ -108,9 +179,7 @@ def touched(root: Path) -> dict[str, Any]:
         look = path.lstat()
         content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
         digest = hashlib.sha256(content).hexdigest()
-        # Git renews the time of an object that it would have written.
-        when = 0 if "/.git/objects/" in str(path) else look.st_mtime_ns
-        rows[str(path)] = (look.st_mode, when, look.st_ino, digest)
+        rows[str(path)] = (look.st_mode, look.st_mtime_ns, look.st_ctime_ns, look.st_ino, digest)
     return rows
 
 
@@ -217,18 +286,49 @@ def test_where_a_repository_stands(repository: Repository, state: str, tmp_path:
         assert b"+two" in files["me.diff"]
 
 
-def test_a_submodule_is_there_by_its_commit(repository: Repository, tmp_path: Path) -> None:
+def add_module(repository: Repository, tmp_path: Path) -> str:
     inner = Repository(tmp_path / "inner", repository.environ)
-    inner.write("x", "1")
+    inner.write("x", "1\n")
     inner.commit()
     repository.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner.path), "module")
-    repository.commit()
-    (repository.path / "module" / "x").write_text("2")
-    section, _ = repository.read()
+    return repository.commit()
+
+
+def test_submodules_have_their_own_state(repository: Repository, tmp_path: Path) -> None:
+    add_module(repository, tmp_path)
+    section, files = repository.read()
+    (module,) = section["submodules"]
     assert section["clean"]
-    repository.git(*WHO, "commit", "-qam", "two", cwd=repository.path / "module")
+    assert (module["path"], module["initialized"], module["modified"]) == ("module", True, False)
+    assert files == {}
+    repository.write("module/x", "2\n")
+    repository.write("module/new", "3\n")
+    before = touched(repository.path)
+    section, files = repository.read()
+    assert touched(repository.path) == before
+    (module,) = section["submodules"]
+    assert (module["modified"], module["untracked"], module["other_commit"]) == (True, True, False)
+    assert (section["clean"], section["snapshot"]["patch"]) == (False, None)
+    assert set(files) == {"me.module.diff", "me.module.files.json"}
+    assert b"+2" in files["me.module.diff"]
+    assert module["snapshot"]["untracked"] == ["new"]
+    repository.git("commit", "-qam", "two", cwd=repository.path / "module")
     section, files = repository.read()
     assert b"Subproject commit" in files["me.diff"]
+    assert section["submodules"][0]["sha"] in files["me.diff"].decode()
+
+
+def test_a_submodule_that_is_gone_or_was_never_fetched_is_told(
+    repository: Repository, tmp_path: Path
+) -> None:
+    add_module(repository, tmp_path)
+    clone = Repository(tmp_path / "clone", repository.environ)
+    clone.git("pull", "-q", str(repository.path), "HEAD")
+    section, _ = clone.read()
+    assert (section["submodules"][0]["initialized"], section["clean"]) == (False, True)
+    shutil.rmtree(repository.path / "module")
+    section, files = repository.read()
+    assert b"deleted file mode 160000" in files["me.diff"]
 
 
 def test_what_holds_credentials_or_is_too_large_stays_out_and_is_named(repository: Repository) -> None:
@@ -238,7 +338,7 @@ def test_what_holds_credentials_or_is_too_large_stays_out_and_is_named(repositor
     repository.write("large", b"x" * 2000)
     repository.write("fine", "y")
     repository.git("remote", "add", "origin", "https://me:canary7canary7@host/x.git")
-    section, files = repository.read(file_limit=1000)
+    section, files = repository.read(limits=Limits(1000))
     assert "canary7" not in repr((section, files))
     assert section["remotes"] == [{"name": "origin", "url": "https://***@host/x.git"}]
     assert section["snapshot"]["untracked"] == ["fine"]
@@ -261,4 +361,293 @@ def test_no_repository_is_said(tmp_path: Path, path: Callable[[Path], Path], sai
 def test_a_name_cannot_lead_out_of_the_capsule(repository: Repository) -> None:
     repository.write("a", "1")
     found = GitProbe("../../x y", str(repository.path), ".", repository.environ).read()
-    assert list(found.files) == ["_.._x_y.diff"]
+    assert list(found.files) == ["_.._x_y.diff", "_.._x_y.files.json"]
+
+
+def test_the_list_of_files_makes_a_clean_checkout_the_very_work_tree(
+    repository: Repository, tmp_path: Path
+) -> None:
+    sha = begin(repository)
+    edits(repository)
+    (repository.path / "ignored").unlink()
+    section = check(repository, tmp_path, base=sha)
+    assert section["snapshot"]["files"] == "me.files.json"
+
+
+def unmerged(repository: Repository) -> None:
+    repository.git("checkout", "-q", "-b", "other", "HEAD")
+    repository.write("same", "theirs\n")
+    (repository.path / "staged").unlink()
+    repository.commit()
+    repository.git("checkout", "-q", "main")
+    repository.write("same", "ours\n")
+    repository.write("staged", "ours\n")
+    repository.commit()
+    done = subprocess.run(
+        ["git", *WHO, "merge", "other"], cwd=repository.path, capture_output=True, env=repository.environ
+    )
+    assert done.returncode == 1, done
+
+
+def locked(repository: Repository) -> None:
+    repository.write("same", "changed\n")
+    (repository.path / ".git/index.lock").touch()
+
+
+def intended(repository: Repository) -> None:
+    repository.write("planned", "to be added\n")
+    repository.git("add", "-N", "planned")
+
+
+def assumed(repository: Repository) -> None:
+    """Files that git has been told not to look at."""
+    repository.git("update-index", "--assume-unchanged", "same")
+    repository.git("update-index", "--skip-worktree", "both")
+    repository.write("same", "changed\n")
+    repository.write("both", "changed too\n")
+
+
+def same_size_at_once(repository: Repository) -> None:
+    """Written in the very moment in which the index was."""
+    repository.write("same", "SAME\n" * 5)
+    repository.git("add", "same")
+    look = (repository.path / "same").stat()
+    repository.write("same", "SOME\n" * 5)
+    os.utime(repository.path / "same", ns=(look.st_atime_ns, look.st_mtime_ns))
+
+
+def modes(repository: Repository) -> None:
+    (repository.path / "same").chmod(0o755)
+    repository.write("new script", "#!/bin/sh\n", 0o755)
+
+
+def turned(repository: Repository) -> None:
+    """A file that is a directory now, a directory that is a link, a link that is a file."""
+    repository.write("d/e/f", "1\n")
+    repository.commit()
+    shutil.rmtree(repository.path / "d")
+    (repository.path / "d").symlink_to("both")
+    (repository.path / "same").unlink()
+    repository.write("same/inner", "2\n")
+    (repository.path / "link").unlink()
+    repository.write("link", "no link\n")
+
+
+def renamed_staged(repository: Repository) -> None:
+    repository.git("mv", "same", "moved")
+    repository.git("rm", "-q", "--cached", "both")
+
+
+def no_index(repository: Repository) -> None:
+    repository.write("same", "changed\n")
+    (repository.path / ".git/index").unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [unmerged, locked, intended, assumed, same_size_at_once, modes, turned, renamed_staged, no_index],
+    ids=lambda change: change.__name__,
+)
+def test_whatever_state_the_index_is_in_the_snapshot_is_the_work_tree(
+    repository: Repository, tmp_path: Path, change: Callable[[Repository], None]
+) -> None:
+    begin(repository)
+    (repository.path / "ignored").unlink()
+    change(repository)
+    section = check(repository, tmp_path, base=repository.git("rev-parse", "HEAD"))
+    assert not section["clean"]
+    assert section["snapshot"]["left_out"] == []
+    assert section["conflicts"] == (["same", "staged"] if change is unmerged else [])
+
+
+def test_what_is_not_in_a_sparse_checkout_is_not_missing(repository: Repository, tmp_path: Path) -> None:
+    repository.write("in/a", "1\n")
+    repository.write("out/b", "2\n")
+    sha = repository.commit()
+    repository.git("sparse-checkout", "set", "in")
+    assert not (repository.path / "out").exists()
+    section, files = repository.read()
+    assert (section["clean"], files) == (True, {})
+    repository.write("in/a", "3\n")
+    _, files = repository.read()
+    assert b"out/b" not in files["me.diff"]
+    assert repository.git("rev-parse", "HEAD") == sha
+
+
+@pytest.mark.parametrize("how", ["autocrlf", "attributes"])
+def test_line_ends_that_git_converts_are_no_change(tmp_path: Path, how: str) -> None:
+    environ = {**os.environ, "GIT_CONFIG_SYSTEM": os.devnull, "GIT_CONFIG_GLOBAL": os.devnull}
+    repository = Repository(tmp_path / "work", environ)
+    repository.write("a", "one\r\ntwo\r\n")
+    repository.write("kept", "one\r\n")
+    repository.git("add", "kept")
+    if how == "autocrlf":
+        repository.git("config", "core.autocrlf", "true")
+    else:
+        repository.write(".gitattributes", "a text eol=crlf\nkept text=auto\n")
+    words = ("git", *WHO[:6])
+    for more in (["add", "-A"], ["commit", "-qm", "one"]):
+        subprocess.run([*words, *more], cwd=repository.path, env=environ, check=True)
+    (repository.path / "a").touch()
+    section, files = repository.read()
+    assert (section["clean"], files) == (True, {})
+    repository.write("a", "one\r\n2\r\n")
+    repository.write("kept", "one\r\ntwo\r\n")
+    held = Held()
+    before = touched(repository.path)
+    _, files = repository.read(contents=held)
+    assert touched(repository.path) == before
+    assert files["me.diff"].count(b"\n+") == 4  # two lines, two names: a as it is stored, the other as it was
+    assert b"one\r\ntwo\r\n" in held.blobs.values()
+    assert b"one\r\n2\r\n" in held.blobs.values()
+    clone = tmp_path / "clone"
+    settings = ["-c", "core.autocrlf=true"] if how == "autocrlf" else []
+    subprocess.run([*words[:-2], "clone", "-q", *settings, repository.path, clone], env=environ, check=True)
+    if how == "autocrlf":
+        subprocess.run(["git", "config", "core.autocrlf", "true"], cwd=clone, check=True)
+    (tmp_path / "x").write_bytes(files["me.diff"])
+    subprocess.run(["git", "apply", str(tmp_path / "x")], cwd=clone, env=environ, check=True)
+    assert pictured(clone) == pictured(repository.path)
+
+
+def test_a_large_file_of_git_lfs_is_compared_with_its_pointer(repository: Repository, tmp_path: Path) -> None:
+    content = b"large " * 100
+    digest = hashlib.sha256(content).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content)}\n"
+    repository.write(".gitattributes", "*.big filter=lfs -text\n")
+    repository.write("a.big", pointer)
+    repository.write("b.big", pointer)
+    sha = repository.commit()
+    marker = tmp_path / "a filter was run"
+    for name in ("clean", "smudge", "process"):
+        repository.git("config", f"filter.lfs.{name}", f"touch '{marker}'; exit 1")
+    repository.git("config", "filter.lfs.required", "true")
+    repository.write("a.big", content)
+    section, files = repository.read()
+    assert (section["snapshot"]["patch"], files) == (None, {})
+    repository.write("b.big", b"other " * 100)
+    before = touched(repository.path)
+    held = Held()
+    section, files = repository.read(contents=held)
+    assert touched(repository.path) == before
+    assert not marker.exists()
+    assert [row["path"] for row in json.loads(files["me.files.json"])["files"]] == ["b.big"]
+    assert list(held.blobs.values()) == [b"other " * 100]
+    assert section["sha"] == sha
+
+
+def test_a_bare_repository_says_so(repository: Repository, tmp_path: Path) -> None:
+    begin(repository)
+    bare = tmp_path / "bare.git"
+    repository.git("clone", "-q", "--bare", str(repository.path), str(bare), cwd=tmp_path)
+    section, files = repository.read(path=bare)
+    assert (section["bare"], section["branch"], section["clean"]) == (True, "main", None)
+    assert section["sha"] == repository.git("rev-parse", "HEAD")
+    assert files == {}
+    section, _ = repository.read(path=repository.path / ".git")
+    assert not section["bare"]
+    assert section["root"] is None
+
+
+def test_ahead_and_behind_are_counted(repository: Repository, tmp_path: Path) -> None:
+    begin(repository)
+    clone = Repository(tmp_path / "clone", repository.environ)
+    clone.git("remote", "add", "up", str(repository.path))
+    clone.git("fetch", "-q", "up")
+    clone.git("checkout", "-q", "-b", "main", "--track", "up/main")
+    clone.write("mine", "1")
+    clone.commit()
+    clone.commit()
+    repository.commit()
+    clone.git("fetch", "-q", "up")
+    clone.git("tag", "v2")
+    section, _ = clone.read()
+    assert (section["upstream"], section["ahead"], section["behind"]) == ("up/main", 2, 1)
+    assert (section["tags"], section["describe"]) == (["v2"], "v2")
+
+
+def test_what_is_too_large_stays_out_whether_git_knows_it_or_not(
+    repository: Repository, tmp_path: Path
+) -> None:
+    sha = begin(repository)
+    (repository.path / "ignored").unlink()
+    repository.write("same", "x" * 5000)
+    repository.git("add", "same")
+    repository.write("same", "y" * 5000)
+    repository.write("new", "z" * 5000)
+    repository.git("add", "new")
+    repository.write("both", "small\n")
+    for number in range(5):
+        repository.write(f"many/{number}", "m" * 900)
+    section, files = repository.read(limits=Limits(1000, 3000))
+    out = section["snapshot"]["left_out"]
+    assert {text.partition(":")[0] for text in out if "larger than 1000" in text} == {"same", "new"}
+    assert len([text for text in out if "together are larger than 3000" in text]) == 2
+    assert [row["path"] for row in json.loads(files["me.files.json"])["files"]] == [
+        "both", "many/0", "many/1", "many/2",
+    ]  # fmt: skip
+    assert not section["clean"]
+    (tmp_path / "x").write_bytes(files["me.diff"])
+    repository.git("stash", "-qu")
+    repository.git("apply", "--check", str(tmp_path / "x"))
+    assert repository.git("rev-parse", "HEAD") == sha
+
+
+def test_a_file_that_git_refuses_does_not_cost_the_others(repository: Repository) -> None:
+    repository.write(".gitattributes", "bad filter=bad\n")
+    repository.commit()
+    repository.git("config", "filter.bad.clean", "exit 1")
+    repository.git("config", "filter.bad.required", "true")
+    repository.write("bad", "1\n")
+    repository.write("good", "2\n")
+    section, files = repository.read()
+    assert b"+2" in files["me.diff"]
+    assert [text.partition(":")[0] for text in section["snapshot"]["left_out"]] == ["bad"]
+
+
+def test_a_store_that_refuses_leaves_the_patch_and_says_so(repository: Repository) -> None:
+    repository.commit()
+    repository.write("a", "1\n")
+    repository.write("b", "2\n")
+    section, files = repository.read(contents=Held("the disk is full"))
+    assert section["snapshot"]["left_out"] == ["the contents of files aren't in the store: the disk is full"]
+    assert b"+2" in files["me.diff"]
+    rows = json.loads(files["me.files.json"])["files"]
+    assert [row["sha256"] for row in rows] == [digest_of(b"1\n").hash, digest_of(b"2\n").hash]
+
+
+def test_key_facts_are_what_was_run_and_not_where(repository: Repository, tmp_path: Path) -> None:
+    begin(repository)
+    clone = tmp_path / "elsewhere"
+    repository.git("clone", "-q", str(repository.path), str(clone), cwd=tmp_path)
+    first = GitProbe("me", str(repository.path), ".", repository.environ).read()
+    second = GitProbe("me", str(clone), ".", repository.environ).read()
+    assert first.key_facts() == second.key_facts()
+    (clone / "same").write_text("changed")
+    third = GitProbe("me", str(clone), ".", repository.environ).read()
+    assert at(third.sections, "/git/me/snapshot/tree") != at(second.sections, "/git/me/snapshot/tree")
+
+
+def test_of_thousands_of_files_only_those_are_read_that_look_changed(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """One is changed in a way that git can't see without reading it: then it would be in the patch."""
+    repository.git("config", "core.trustctime", "false")
+    old = 1_000_000_000
+    for number in range(3000):
+        os.utime(repository.write(f"{number % 50}/{number}", f"{number}\n"), (old, old))
+    repository.commit()
+    with (repository.path / "8" / "8").open("r+") as file:
+        file.write("9")
+    os.utime(repository.path / "8" / "8", (old, old))
+    repository.write("7/7", "changed\n")
+    count = tmp_path / "count"
+    tool = tmp_path / "bin" / "git"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$*" >> \'{count}\'\nexec {shutil.which("git")} "$@"\n')
+    tool.chmod(0o755)
+    repository.environ["PATH"] = f"{tool.parent}:{repository.environ['PATH']}"
+    section, files = repository.read()
+    assert files["me.diff"].count(b"diff --git") == 1
+    assert section["snapshot"]["left_out"] == []
+    assert len(count.read_text().splitlines()) < 16

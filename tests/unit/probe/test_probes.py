@@ -74,10 +74,19 @@ def test_the_host_has_the_platform_of_the_seed() -> None:
     found = HostProbe(True, {"GITHUB_ACTIONS": "true", "SLURM_JOB_ID": "1", "PATH": ""}).read()
     sections: Any = json.loads(json.dumps(found.sections))
     assert sections["platform"]["python"]["version"] == ".".join(map(str, sys.version_info[:3]))
-    assert (sections["host"]["ci"], sections["host"]["scheduler"]) == ("GitHub Actions", "Slurm")
+    assert sections["host"]["ci"] == {"name": "GitHub Actions"}
+    assert sections["host"]["scheduler"] == {"name": "Slurm", "job": "1"}
     assert sections["cpu"]["count"] >= 1
     assert "cpu" not in HostProbe(False, {}).read().sections
-    assert found.keys == ("platform",)
+    keys = found.key_facts()
+    assert {
+        "/platform/machine",
+        "/platform/python",
+        "/host/libc",
+        "/host/locale",
+        "/cpu/flags",
+    } <= keys.keys()
+    assert not {"/platform/node", "/host/memory_bytes", "/host/ci", "/cpu/hz_actual"} & keys.keys()
 
 
 @pytest.mark.parametrize(
@@ -105,6 +114,13 @@ def install(base: Path, name: str, version: str, **files: str) -> None:
         (place / file.replace("_json", ".json")).write_text(text)
 
 
+def locked(content: bytes) -> Any:
+    """What PEP 751 says of a lock file holds for it."""
+    from packaging.pylock import Pylock
+
+    return Pylock.from_dict(tomllib.loads(content.decode()))
+
+
 def test_distributions_are_told_with_their_origin(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     install(first, "plain", "1.0", INSTALLER="pip\n")
@@ -127,6 +143,7 @@ def test_distributions_are_told_with_their_origin(tmp_path: Path) -> None:
     found = PythonProbe(
         {"OMP_NUM_THREADS": "2", "OTHER": "x"}, [str(first), str(second), "/nowhere.zip"]
     ).read()
+    locked(found.files["pylock.toml"])
     section: Any = found.sections["python"]
     rows = {row["name"]: row for row in section["distributions"]}
     assert rows["plain"] == {
@@ -148,7 +165,15 @@ def test_distributions_are_told_with_their_origin(tmp_path: Path) -> None:
     assert len(found.left_out) == 1
     lock = tomllib.loads(found.files["pylock.toml"].decode())
     packages = {row["name"]: row for row in lock["packages"]}
-    assert packages["plain"] == {"name": "plain", "version": "1.0"}
+    unlocked = {row["name"]: row["version"] for row in lock["tool"]["capsula"]["unlocked"]}
+    assert unlocked == {"plain": "1.0", "odd": "1"}
+    assert found.files["requirements.txt"].decode().splitlines() == [
+        "fromgit @ git+https://***@host/x@abc",
+        "-e file:///src",
+        "odd==1",
+        "plain==1.0",
+        "wheel @ https://h/w.whl",
+    ]
     assert packages["wheel"]["archive"] == {"url": "https://h/w.whl", "hashes": {"sha256": "ff"}}
     assert packages["fromgit"]["vcs"]["commit-id"] == "abc"
     assert packages["here"]["directory"] == {"path": "/src", "editable": True}
