@@ -11,6 +11,8 @@ _PUBLIC = {
     "current": "current",
     "record": "current",
     "output": "current",
+    "load_ipython_extension": "magic",
+    "unload_ipython_extension": "magic",
 }
 
 TYPE_CHECKING = False
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from capsula.api.current import output as output
     from capsula.api.current import record as record
     from capsula.api.live import Live as Live
+    from capsula.api.magic import load_ipython_extension as load_ipython_extension
+    from capsula.api.magic import unload_ipython_extension as unload_ipython_extension
     from capsula.api.monitor import monitor as monitor
     from capsula.api.run import Run as Run
     from capsula.api.run import run as run

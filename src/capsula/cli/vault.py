@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from capsula.cli import metrics
 from capsula.cli.finding import find_capsule
 from capsula.cli.narrate import duration
 from capsula.cli.render import BOLD, DIM, Cell, Column, Sheet, counted, table
@@ -87,6 +88,7 @@ def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
     if said.note:
         yield "\n" + sheet.paint("Note", BOLD)
         yield from (f"  {printable(line)}" for line in said.note.split("\n"))
+    yield from metrics.section(capsule, sheet)
     if record.get("files"):
         yield "\n" + sheet.paint("Files", BOLD)
         files = [[Cell(printable(row["name"])), Cell(_size(row))] for row in record["files"]]

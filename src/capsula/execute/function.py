@@ -120,8 +120,9 @@ def describe_exception(error: BaseException, hide: Callable[[str], str]) -> dict
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """From the first frame of the user's on: the one that called the function is ours."""
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("capsula.api"):
+    """From the first frame of the user's on: those that called the function are ours, or those of a notebook."""
+    ours = ("capsula.api", "IPython.core.interactiveshell")
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith(ours):
         trace = trace.tb_next
     return trace
 
