@@ -233,10 +233,9 @@ def named_files(recorder: Recorder) -> dict[str, dict[str, Any]]:
 
 def read_files(recorder: Recorder) -> dict[str, dict[str, Any]]:
     """The inputs that the run named, as they were when it did."""
+    names = ("hash_algorithm", "file_hash", "error")
     return {
-        shown_path(recorder, path): {
-            name: fact.get(name) for name in ("hash_algorithm", "file_hash", "error")
-        }
+        shown_path(recorder, path): {name: fact[name] for name in names if name in fact}
         for path, fact in gather(recorder).inputs.items()
     }
 

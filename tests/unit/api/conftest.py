@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 import capsula
 from capsula.api import current, live
 from capsula.api.current import LIVE
+
+SCHEMAS = Path(capsula.__file__).parent / "schemas"
 
 
 class Project:
@@ -41,6 +44,17 @@ class Project:
         return found
 
 
+def wrong(root: Path) -> list[str]:
+    """What in the JSON files of the sealed capsules isn't as the schemas say."""
+    found = []
+    for schema in sorted(SCHEMAS.glob("*.schema.json")):
+        check = Draft202012Validator(json.loads(schema.read_text()))
+        for path in root.glob(f"vault/*/{schema.name.replace('.schema', '')}"):
+            for error in check.iter_errors(json.loads(path.read_text())):
+                found.append(f"{path.name}: {'/'.join(map(str, error.absolute_path))}: {error.message[:300]}")
+    return found
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     (tmp_path / "capsula.toml").write_text("[monitor]\ncapture = false\n")
@@ -48,5 +62,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     monkeypatch.chdir(tmp_path)
     live._warned.clear()
     yield Project(tmp_path)
+    assert wrong(tmp_path) == []
     assert current.current() is None
     assert current._process.lives == []
