@@ -369,6 +369,15 @@ def test_pipes_and_sockets_among_the_inputs_hold_nobody_up(ws):
         assert done.says("in/pipe")
 
 
+def test_what_is_no_file_is_neither_an_input_nor_an_output_by_its_name(ws):
+    ws.write("in")
+    os.mkfifo(ws.path("pipe"))
+    for pattern in "/dev/null", "pipe", "p*":
+        assert ws.capsule("-i", "in", "-i", pattern, do=":").says("no input matches", pattern)
+    done = ws.capsule("-i", "in", "-o", "pipe", do=":")
+    assert done.says("the result is not cached", "pipe is no file, link or directory")
+
+
 def test_thousands_of_inputs_in_one_directory_are_all_seen(ws):
     subprocess.run(["sh", "-c", "mkdir many; cd many; seq 3000 | xargs touch"], cwd=ws.root, check=True)
     assert len(inputs(ws, "-i", "many/*")) == 3000

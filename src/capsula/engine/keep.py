@@ -115,11 +115,11 @@ def _reason_not_to_store(policy: Policy, world: World, outputs: "Outputs", outco
         return "a background process still holds the command's output, so the log may not be whole"
     if outcome.cut:
         return f"the command's output could not be captured whole: {outcome.reason}"
+    if outputs.unkept:
+        return outputs.unkept[0]
     if outputs.unmade and outcome.exit_code == 0:
         patterns = ", ".join([f"'{printable(pattern)}'" for pattern in outputs.unmade])
         return f"the declared output {patterns} was not made"
-    if outputs.unkept:
-        return outputs.unkept[0]
     moved = world.tree.moved()
     hint = " (leave such files out with -i '!**/__pycache__')" if "__pycache__" in moved else ""
     return f"an input moved while the command ran: {moved}{hint}" if moved else ""

@@ -1,7 +1,7 @@
 """A survey: what the patterns of one area match right now, folder by folder, without reading any content."""
 
 import posix
-from stat import S_ISLNK
+from stat import S_ISLNK, S_ISREG
 
 from capsula.core.glob import VAULT_MARK, is_reserved
 from capsula.core.names import printable
@@ -231,7 +231,9 @@ def _sort_in(
     is_link = S_ISLNK(seen[4])
     if child.matched and taken is not None:
         taken.add(name)
-        found.matched |= child.matched
+        if is_link or S_ISREG(seen[4]):
+            # Pipes and devices are left out, so a pattern that finds nothing else finds nothing.
+            found.matched |= child.matched
         if is_link:
             _follow(found, path, found.full(path))
     elif is_link and child.literals != () and _is_spelled(found.area, path):
