@@ -14,6 +14,7 @@ import _imp
 import marshal
 import posix
 
+from capsula import __version__
 from capsula.worktree.listing import list_folder, list_names, look
 
 TYPE_CHECKING = False
@@ -94,7 +95,8 @@ def record_path(program: str, argv: "list[str]") -> "str | None":
             return None
         words = [argument.encode("utf-8", "surrogateescape") for argument in argv]
         machine = posix.uname()
-        place = (program, machine.sysname, machine.machine)
+        # Another version may read options or patterns otherwise.
+        place = (program, __version__, machine.sysname, machine.machine)
         parts = [
             *map(str.encode, place),
             posix.getcwdb(),

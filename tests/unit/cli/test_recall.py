@@ -57,6 +57,8 @@ def test_a_record_is_found_by_all_that_chooses_options_and_places(scene: Scene, 
         found = SimpleNamespace(sysname=machine[0], machine=machine[1])
         monkeypatch.setattr(recalling.posix, "uname", lambda found=found: found)
         names.append(path())
+    monkeypatch.setattr(recalling, "__version__", "another")
+    names.append(path())
     assert None not in names
     assert len(set(names)) == len(names)
     assert all(os.path.dirname(name or "") == f"{scene.store}/recall" for name in names)
