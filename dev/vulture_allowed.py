@@ -25,6 +25,9 @@ merged  # of remarks, for capsules that come back
 MemoryStore  # for tests, ours and those of plugin authors
 read_size  # the count as others see it, for tests
 BlobStoreContract  # for plugin authors
+RemoteContract  # for plugin authors
+MemoryRemote  # a fake that passes it, with what tests ask of it
+lookups
 ActionCacheContract  # for plugin authors
 
 # Importlib and pickle read these of a module (cli.together).

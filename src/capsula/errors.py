@@ -34,6 +34,14 @@ class StoreError(CapsulaError):
     """A store can't be used: not reachable, full, read-only. It is never a miss."""
 
 
+class StoreUnreachable(StoreError):
+    """A store doesn't answer, not in time, or says that it is overloaded: another time it may."""
+
+
+class RemoteRequired(StoreError):
+    """A remote store can't be used, and the user wants no run without it."""
+
+
 class BlobMissing(StoreError):
     """A blob that an entry names isn't in the store."""
 

@@ -2,7 +2,7 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from capsula.core.digest import Digest
@@ -52,6 +52,66 @@ class ActionCache(Protocol):
 
     def store(self, action: "Digest", result: "ActionResult") -> None:
         """Write or replace the entry, atomically."""
+        ...
+
+    def bring(
+        self, action: "Digest", result: "ActionResult", digests: "Sequence[Digest]", patience: float
+    ) -> None:
+        """Before an entry is used: have these blobs, all that it names, at hand, so that reading each is quick.
+
+        It is given up after `patience` seconds, or the store's own if that is longer. Raises BlobMissing when one can't
+        be had.
+        """
+        ...
+
+
+class Receiver(Protocol):
+    """Where one blob goes, piece by piece. Its bytes are verified there: `write` and `finish` raise BlobCorrupt."""
+
+    def write(self, piece: "bytes | memoryview") -> None: ...
+
+    def finish(self) -> None: ...
+
+    def abandon(self) -> None:
+        """Nothing is left of it."""
+        ...
+
+
+class Remote(Protocol):
+    """Blobs and entries somewhere else, in the protocol that is spoken there.
+
+    Nothing that comes out is verified. Each call gives up at `deadline` (as time.monotonic counts) and raises
+    StoreUnreachable for what may be better another time, StoreError for what won't. All may be called from several
+    threads at once, and doing one twice is the same as once. `name` is what people call it, without credentials.
+    """
+
+    name: str
+
+    def lookup(self, action: "Digest", deadline: float) -> "ActionResult | None":
+        """None for a miss, also where an entry is there that is none (EntryCorrupt is for a store of our own)."""
+        ...
+
+    def store(self, action: "Digest", result: "ActionResult", deadline: float) -> None:
+        """After all its blobs were sent. Where somebody else was first, either result may stay."""
+        ...
+
+    def missing(self, digests: "Sequence[Digest]", deadline: float) -> "list[Digest]":
+        """Those that aren't there, as far as it can be known without fetching them."""
+        ...
+
+    def fetch(
+        self, digests: "Sequence[Digest]", receive: "Callable[[Digest], Receiver]", deadline: float
+    ) -> None:
+        """Give each blob to a receiver of its own, several at once in any order, with memory that doesn't grow with
+        their size. BlobMissing if one isn't there; others may have been received by then."""
+        ...
+
+    def send(self, digests: "Sequence[Digest]", path_of: "Callable[[Digest], str]", deadline: float) -> None:
+        """Store the contents of these files, several at once, with memory that doesn't grow with their size."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections that nobody uses at the moment."""
         ...
 
 

@@ -192,6 +192,13 @@ class Entry:
         self.nodes = nodes
         self.origin = origin
 
+    def digests(self) -> "list[Digest]":
+        """The blobs that are needed to use it: the contents of files, and the logs. Its trees have been read."""
+        found = [node.digest for node in self.nodes.values() if node.digest is not None]
+        return found + [
+            each for each in (self.result.stdout_digest, self.result.stderr_digest) if each is not None
+        ]
+
 
 class Attempt:
     """One run under way: what was asked, the world, the report so far, and once known, the action and its entry."""

@@ -12,7 +12,15 @@ from capsula.core.capsule import TYPE_URL, Origin, origin_from
 from capsula.core.names import printable
 from capsula.core.result import from_result
 from capsula.engine.job import BIG_LOG, HIT, MISS, UNCACHED, Attempt, Entry, Policy, Report, World
-from capsula.errors import BlobCorrupt, BlobMissing, CapsulaError, EntryCorrupt, UsageError, WireError
+from capsula.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    CapsulaError,
+    EntryCorrupt,
+    RemoteRequired,
+    UsageError,
+    WireError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +62,8 @@ def begin(attempt: Attempt) -> bool:
         report.outcome, report.problem = UNCACHED, _bug(error)
     if report.problem is not None:
         report.why = report.problem.what
-    if policy.dry_run or (policy.strict and report.problem is not None):
+    is_refused = policy.strict or isinstance(report.problem, RemoteRequired)
+    if policy.dry_run or (is_refused and report.problem is not None):
         _leave(world)
         return False
     return True
@@ -172,6 +181,8 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
         report.exit_code, report.seconds = entry.result.exit_code, entry.origin.seconds
         return True
     try:
+        if attempt.keyed is not None:
+            world.cache.bring(attempt.keyed.digest, entry.result, entry.digests(), entry.origin.seconds)
         stdout = _log(world, entry.result.stdout_raw, entry.result.stdout_digest)
         stderr = _log(world, entry.result.stderr_raw, entry.result.stderr_digest)
         restored = world.tree.settle(entry.nodes, world.blobs, world.bury)

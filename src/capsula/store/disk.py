@@ -29,7 +29,7 @@ from capsula.store.layout import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from capsula.core.reapi import ActionResult
 
@@ -170,6 +170,11 @@ class DiskStore:
             self._write(entry_path(self.root, action.hash), seal(action.hash, encode(result)), 0o600)
         except OSError as error:
             raise refusal(error, self.root, "write") from error
+
+    def bring(
+        self, action: Digest, result: "ActionResult", digests: "Sequence[Digest]", patience: float
+    ) -> None:
+        """Nothing is nearer than here."""
 
     def touch(self, action: Digest) -> bool:
         """Count a use of the entry without reading it; False if there is none."""

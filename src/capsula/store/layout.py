@@ -4,6 +4,7 @@
     tmp/                being written    held/              taken out by a sweep that is making up its mind
     quarantine/         didn't verify    trash/             the user's own files, to be had back
     locks/ recall/ state/ ids/ journal/  of others          size  about how many bytes there are
+    remotes/ until when one is left alone                   spool/ results that are still to be sent
 
 Everything is made when it is first needed, directories with mode 0700: results may hold what others shouldn't read.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 BLOBS, ENTRIES, TMP, HELD, QUARANTINE, TRASH = "cas", "ac", "tmp", "held", "quarantine", "trash"
 LOCKS, RECALL, STATE, IDS, JOURNAL, SIZE = "locks", "recall", "state", "ids", "journal", "size"
+REMOTES, SPOOL = "remotes", "spool"
 
 # Seconds for which a blob that was put is safe from a sweep although no entry names it yet; see sweep.py. An entry has
 # to be written within half of it after its first blob.
@@ -36,7 +38,22 @@ TAG = "CACHEDIR.TAG"
 _TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# This is the local store of capsula; see `capsula cache`.\n"
 
 
-_OURS = {BLOBS, ENTRIES, TMP, HELD, QUARANTINE, TRASH, LOCKS, RECALL, STATE, IDS, JOURNAL, SIZE}
+_OURS = {
+    BLOBS,
+    ENTRIES,
+    TMP,
+    HELD,
+    QUARANTINE,
+    TRASH,
+    LOCKS,
+    RECALL,
+    STATE,
+    IDS,
+    JOURNAL,
+    SIZE,
+    REMOTES,
+    SPOOL,
+}
 
 
 def claim(root: str) -> None:

@@ -8,7 +8,7 @@ from capsula.store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from capsula.core.reapi import ActionResult
 
@@ -73,6 +73,11 @@ class MemoryStore:
     def touch(self, action: Digest) -> bool:
         return action.hash in self._entries
 
+    def bring(
+        self, action: Digest, result: "ActionResult", digests: "Sequence[Digest]", patience: float
+    ) -> None:
+        pass
+
     def remove(self, action: Digest) -> None:
         self._entries.pop(action.hash, None)
 
@@ -118,6 +123,11 @@ class DummyStore:
 
     def touch(self, action: Digest) -> bool:  # noqa: ARG002
         return False
+
+    def bring(
+        self, action: Digest, result: "ActionResult", digests: "Sequence[Digest]", patience: float
+    ) -> None:
+        pass
 
     def remove(self, action: Digest) -> None:
         pass

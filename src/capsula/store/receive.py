@@ -1,0 +1,74 @@
+"""A blob on its way into a store on this disk: written piece by piece, digested as it comes, there only when right.
+
+What comes from somewhere else may be cut short, swapped or without end, so nothing is believed of it: a piece beyond
+the announced size ends it, and the name appears only when the digest is the one that was asked for.
+"""
+
+import os
+from hashlib import sha256
+
+from capsula.core.digest import Digest
+from capsula.errors import BlobCorrupt
+from capsula.store import files
+from capsula.store.layout import blob_path, create_temporary, discard, is_hash, publish, refusal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Receiving:
+    """One blob. `write` any number of pieces, then `finish`, or `abandon` it; after either, nothing more.
+
+    Raises BlobCorrupt when it isn't what was asked for, StoreError when this disk refuses.
+    """
+
+    def __init__(self, root: str, digest: Digest, now: "Callable[[], float]") -> None:
+        self.digest = digest
+        self.size = 0
+        self._root = root
+        self._hashed = sha256()
+        if not is_hash(digest.hash):
+            raise BlobCorrupt(f"no blob can have the name {digest.hash!a}")
+        try:
+            self._fd, self._path = create_temporary(root, 0o400, now())
+        except OSError as error:
+            raise refusal(error, root, "write") from error
+
+    def write(self, piece: "bytes | memoryview") -> None:
+        self.size += len(piece)
+        if self.size > self.digest.size_bytes:
+            raise self._wrong(f"more than the {self.digest.size_bytes} bytes")
+        self._hashed.update(piece)
+        try:
+            files.write_all(self._fd, bytes(piece))
+        except OSError as error:
+            raise refusal(error, self._root, "write") from error
+
+    def finish(self) -> None:
+        """Verified, and there from now on; else nothing is left of it."""
+        try:
+            if self.size != self.digest.size_bytes:
+                raise self._wrong(f"{self.size} of the {self.digest.size_bytes} bytes")
+            if self._hashed.hexdigest() != self.digest.hash:
+                raise self._wrong("other bytes than those")
+            self._close()
+            publish(self._path, blob_path(self._root, self.digest.hash))
+        except OSError as error:
+            self.abandon()
+            raise refusal(error, self._root, "write") from error
+        except BlobCorrupt:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        self._close()
+        discard(self._path)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def _wrong(self, came: str) -> BlobCorrupt:
+        return BlobCorrupt(f"{came} of the blob {self.digest!r} came")

@@ -1,0 +1,170 @@
+"""Tiers: a store on this disk in front, remotes behind it. What a remote has is brought here and used from here.
+
+A remote's trouble is said in one line and is then no trouble of the run: there is just no result from it. (`strict`
+makes it an error.) An entry whose blobs can't all be had is none: the run makes it again, and sends it again.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from capsula.core.digest import Digest
+from capsula.core.reapi import ActionResult
+from capsula.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    CapsulaError,
+    EntryCorrupt,
+    RemoteRequired,
+    StoreError,
+    WireError,
+)
+from capsula.ports import Remote
+from capsula.store.disk import DiskStore
+from capsula.store.receive import Receiving
+
+# Of what can't be fetched at once, what came is kept, and the rest is asked for again.
+_FETCHES = 3
+
+
+class Tiers:
+    """BlobStore and ActionCache. `readers` are asked in order; `to_send` is what `writers` don't have yet.
+
+    `patience` is in seconds: how long all remotes together may take to say that there is a result.
+    """
+
+    def __init__(
+        self,
+        near: DiskStore,
+        readers: Sequence[Remote],
+        *,
+        patience: float,
+        say: Callable[[str], None],
+        strict: bool = False,
+    ) -> None:
+        self.near = near
+        self.to_send: list[Digest] = []
+        self._readers = readers
+        self._patience = patience
+        self._say = say
+        self._strict = strict
+        self._source: dict[str, Remote] = {}
+        self._told: set[str] = set()
+        self._asked: set[str] = set()
+
+    @property
+    def written(self) -> int:
+        return self.near.written
+
+    def has_told(self, name: str) -> bool:
+        """Whether this remote's trouble has been said."""
+        return name in self._told
+
+    # ------------------------------------------------------------------------------------------------ ActionCache
+
+    def lookup(self, action: Digest) -> ActionResult | None:
+        damaged: EntryCorrupt | None = None
+        try:
+            found = self.near.lookup(action)
+            if found is not None:
+                return found
+        except EntryCorrupt as error:
+            damaged = error
+        deadline = time.monotonic() + self._patience
+        # Once a run: when it looks again, after it has waited for another process here, only this disk has news.
+        readers = () if action.hash in self._asked else self._readers
+        self._asked.add(action.hash)
+        for remote in readers:
+            try:
+                found = remote.lookup(action, deadline)
+            except (StoreError, WireError) as error:
+                self._trouble(remote, error)
+                continue
+            if found is not None:
+                self._source[action.hash] = remote
+                return found
+        if damaged is not None:
+            raise damaged
+        return None
+
+    def store(self, action: Digest, result: ActionResult) -> None:
+        self.near.store(action, result)
+        self.to_send.append(action)
+
+    def bring(self, action: Digest, result: ActionResult, digests: Sequence[Digest], patience: float) -> None:
+        source = self._source.get(action.hash)
+        self._fetch(self.near.missing(digests), source, max(patience, self._patience))
+        if source is not None:
+            # Now it is whole here, too.
+            self.near.store(action, result)
+
+    # ------------------------------------------------------------------------------------------------ BlobStore
+
+    def has(self, digest: Digest) -> bool:
+        return self.near.has(digest)
+
+    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
+        return self.near.missing(digests)
+
+    def read(self, digest: Digest) -> bytes:
+        try:
+            return self.near.read(digest)
+        except (BlobMissing, BlobCorrupt):
+            self._fetch([digest], None, self._patience)
+            return self.near.read(digest)
+
+    def fetch(self, digest: Digest, path: str, mode: int) -> None:
+        try:
+            self.near.fetch(digest, path, mode)
+        except (BlobMissing, BlobCorrupt):
+            self._fetch([digest], None, self._patience)
+            self.near.fetch(digest, path, mode)
+
+    def put(self, content: bytes) -> Digest:
+        return self.near.put(content)
+
+    def put_file(self, path: str) -> Digest:
+        return self.near.put_file(path)
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    def _fetch(self, digests: Sequence[Digest], source: Remote | None, patience: float) -> None:
+        """From the remote that had the entry, then from the others. BlobMissing when one of them is nowhere."""
+        absent = list({digest.hash: digest for digest in digests if digest.size_bytes}.values())
+        if len(absent) < len(digests) and not self.near.has(Digest(_NOTHING, 0)):
+            self.near.put(b"")
+        deadline = time.monotonic() + patience
+        reason: CapsulaError = BlobMissing("it is in no store")
+        for remote in [each for each in (source, *self._readers) if each is not None]:
+            for _ in range(_FETCHES):
+                if not absent:
+                    return
+                try:
+                    remote.fetch(absent, self._receiving, deadline)
+                except BlobCorrupt as error:
+                    self._trouble(remote, error)
+                    reason = error
+                except BlobMissing as error:
+                    reason = error
+                except StoreError as error:
+                    self._trouble(remote, error)
+                    reason = error
+                still = self.near.missing(absent)
+                if len(still) == len(absent):
+                    break
+                absent = still
+        if absent:
+            raise BlobMissing(f"the blob {absent[0]!r} can't be had: {reason.what}", hint=reason.hint)
+
+    def _receiving(self, digest: Digest) -> Receiving:
+        return Receiving(self.near.root, digest, time.time)
+
+    def _trouble(self, remote: Remote, error: CapsulaError) -> None:
+        if self._strict:
+            raise RemoteRequired(error.what, hint=error.hint) from error
+        if remote.name not in self._told:
+            self._told.add(remote.name)
+            what = error.what if remote.name in error.what else f"{remote.name}: {error.what}"
+            self._say(f"{what}; going on without it")
+
+
+_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -1,0 +1,261 @@
+"""The contract suite of remote stores, for plugin authors, and a remote in memory that passes it.
+
+    class TestMyRemote(RemoteContract):
+        @pytest.fixture
+        def remote(self):
+            return MyRemote(address)
+
+The fixture `remote` is a new, empty store for each test. Needs pytest, which Capsula itself doesn't.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from capsula.core.digest import EMPTY, Digest, digest_of
+from capsula.core.reapi import ActionResult, Any, ExecutedActionMetadata, OutputFile
+from capsula.core.statement import attached, statement
+from capsula.core.wire import decode, encode
+from capsula.errors import BlobMissing, StoreError, StoreUnreachable
+from capsula.ports import Receiver, Remote
+from capsula.store.receive import Receiving
+
+MIB = 1 << 20
+SIZES = {"one byte": 1, "small": 2000, "a piece": 1 << 18, "just over": (1 << 18) + 1, "large": 9 * MIB + 3}
+MARK = "type.capsula.dev/test"
+
+
+class MemoryRemote:
+    """A Remote in two dictionaries. `lookups`, `fetched` and `sent` count what was asked of it."""
+
+    def __init__(self, name: str = "memory://") -> None:
+        self.name = name
+        self.blobs: dict[str, bytes] = {EMPTY.hash: b""}
+        self.entries: dict[str, bytes] = {}
+        self.lookups = 0
+        self.fetched: list[str] = []
+        self.sent: list[str] = []
+
+    def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
+        self._in_time(deadline)
+        self.lookups += 1
+        content = self.entries.get(action.hash)
+        return None if content is None else decode(ActionResult, content)
+
+    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        self._in_time(deadline)
+        self.entries[action.hash] = encode(result)
+
+    def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
+        self._in_time(deadline)
+        return [digest for digest in digests if digest.hash not in self.blobs]
+
+    def fetch(
+        self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
+    ) -> None:
+        self._in_time(deadline)
+        for digest in digests:
+            if digest.hash not in self.blobs:
+                raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}")
+            self.fetched.append(digest.hash)
+            receiver = receive(digest)
+            try:
+                receiver.write(self.blobs[digest.hash])
+            except BaseException:
+                receiver.abandon()
+                raise
+            receiver.finish()
+
+    def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
+        self._in_time(deadline)
+        for digest in digests:
+            self.sent.append(digest.hash)
+            self.blobs[digest.hash] = Path(path_of(digest)).read_bytes()
+
+    def close(self) -> None:
+        pass
+
+    def _in_time(self, deadline: float) -> None:
+        if time.monotonic() >= deadline:
+            raise StoreUnreachable(f"{self.name} didn't answer in time")
+
+
+class Desk:
+    """Where a test keeps what it sends, and receives what it fetches."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.root = str(base / "received")
+
+    def blob(self, content: bytes) -> Digest:
+        digest = digest_of(content)
+        (self.base / digest.hash).write_bytes(content)
+        return digest
+
+    def path_of(self, digest: Digest) -> str:
+        return str(self.base / digest.hash)
+
+    def receive(self, digest: Digest) -> Receiving:
+        return Receiving(self.root, digest, time.time)
+
+    def received(self, digest: Digest) -> bytes:
+        return Path(self.root, "cas", digest.hash[:2], digest.hash).read_bytes()
+
+    def rests(self) -> list[Path]:
+        return list(Path(self.root).glob("tmp/*"))
+
+
+def soon() -> float:
+    return time.monotonic() + 60
+
+
+class RemoteContract:
+    """What a Remote does."""
+
+    @pytest.fixture
+    def remote(self) -> Remote:
+        raise NotImplementedError("the subclass has to give the fixture `remote`")
+
+    @pytest.fixture
+    def desk(self, tmp_path: Path) -> Desk:
+        (tmp_path / "desk").mkdir()
+        return Desk(tmp_path / "desk")
+
+    def corrupt(self, remote: Remote, digest: Digest) -> None:  # noqa: ARG002 - a hook
+        """Change a byte of the stored blob behind the server's back, keeping its size."""
+        pytest.skip("no way to corrupt a blob")
+
+    def shorten(self, remote: Remote, digest: Digest) -> None:  # noqa: ARG002 - a hook
+        """Cut the stored blob short behind the server's back."""
+        pytest.skip("no way to cut a blob short")
+
+    def lose(self, remote: Remote, digest: Digest) -> None:  # noqa: ARG002 - a hook
+        """Remove the stored blob behind the server's back."""
+        pytest.skip("no way to lose a blob")
+
+    @pytest.mark.parametrize("size", list(SIZES.values()), ids=[name.replace(" ", "-") for name in SIZES])
+    def test_what_is_sent_comes_back(self, remote: Remote, desk: Desk, size: int) -> None:
+        digest = desk.blob(b"".join([bytes([n % 256]) * 4093 for n in range(size // 4093 + 1)])[:size])
+        assert remote.missing([digest], soon()) == [digest]
+        remote.send([digest], desk.path_of, soon())
+        assert remote.missing([digest], soon()) == []
+        remote.fetch([digest], desk.receive, soon())
+        assert desk.received(digest) == Path(desk.path_of(digest)).read_bytes()
+
+    def test_many_go_and_come_at_once(self, remote: Remote, desk: Desk) -> None:
+        digests = [desk.blob(b"%d\n" % number * (number % 50 + 1) * 40) for number in range(300)]
+        remote.send(digests[::2], desk.path_of, soon())
+        absent = remote.missing(digests, soon())
+        assert sorted(each.hash for each in absent) == sorted(each.hash for each in digests[1::2])
+        remote.send(digests, desk.path_of, soon())
+        assert remote.missing(digests, soon()) == []
+        remote.fetch(digests, desk.receive, soon())
+        for digest in digests:
+            assert desk.received(digest) == Path(desk.path_of(digest)).read_bytes()
+
+    def test_nothing_is_no_trouble(self, remote: Remote, desk: Desk) -> None:
+        assert remote.missing([], soon()) == []
+        remote.send([], desk.path_of, soon())
+        remote.fetch([], desk.receive, soon())
+
+    def test_a_blob_that_is_not_there_is_missing(self, remote: Remote, desk: Desk) -> None:
+        there, absent = desk.blob(b"there"), digest_of(b"never sent")
+        remote.send([there], desk.path_of, soon())
+        with pytest.raises(BlobMissing):
+            remote.fetch([there, absent], desk.receive, soon())
+        assert desk.rests() == []
+
+    def test_sending_twice_is_the_same_as_once(self, remote: Remote, desk: Desk) -> None:
+        digests = [desk.blob(b"small"), desk.blob(b"large" * MIB)]
+        for _ in range(2):
+            remote.send(digests, desk.path_of, soon())
+        remote.fetch(digests, desk.receive, soon())
+        assert desk.received(digests[1]) == b"large" * MIB
+
+    def test_an_absent_entry_is_a_miss(self, remote: Remote) -> None:
+        assert remote.lookup(digest_of(b"never stored"), soon()) is None
+
+    def test_what_is_stored_is_found(self, remote: Remote, desk: Desk) -> None:
+        action = digest_of(b"an action")
+        result = self._a_result(remote, desk, 3)
+        remote.store(action, result, soon())
+        found = remote.lookup(action, soon())
+        assert found is not None
+        assert statement(action, found) == statement(action, result)
+        assert attached(found, MARK) == b"attached"
+
+    def test_an_entry_can_be_stored_again(self, remote: Remote, desk: Desk) -> None:
+        action = digest_of(b"an action")
+        results = [self._a_result(remote, desk, number) for number in (1, 2)]
+        for result in results:
+            remote.store(action, result, soon())
+        found = remote.lookup(action, soon())
+        assert found is not None
+        assert statement(action, found) in [statement(action, result) for result in results]
+
+    def test_what_comes_corrupted_is_refused(self, remote: Remote, desk: Desk) -> None:
+        for size in (100, 3 * MIB):
+            digest = desk.blob(b"%d" % size + b"c" * size)
+            remote.send([digest], desk.path_of, soon())
+            self.corrupt(remote, digest)
+            with pytest.raises(StoreError):
+                remote.fetch([digest], desk.receive, soon())
+            assert desk.rests() == []
+
+    def test_what_comes_cut_short_is_refused(self, remote: Remote, desk: Desk) -> None:
+        for size in (100, 3 * MIB):
+            digest = desk.blob(b"%d" % size + b"s" * size)
+            remote.send([digest], desk.path_of, soon())
+            self.shorten(remote, digest)
+            with pytest.raises(StoreError):
+                remote.fetch([digest], desk.receive, soon())
+            assert desk.rests() == []
+
+    def test_a_blob_that_got_lost_is_missing(self, remote: Remote, desk: Desk) -> None:
+        digest = desk.blob(b"to be lost")
+        remote.send([digest], desk.path_of, soon())
+        self.lose(remote, digest)
+        assert remote.missing([digest], soon()) == [digest]
+        with pytest.raises(BlobMissing):
+            remote.fetch([digest], desk.receive, soon())
+
+    def test_after_the_deadline_nothing_is_begun(self, remote: Remote, desk: Desk) -> None:
+        past, digest = time.monotonic() - 1, desk.blob(b"late")
+        for ask in (
+            lambda: remote.lookup(digest, past),
+            lambda: remote.missing([digest], past),
+            lambda: remote.send([digest], desk.path_of, past),
+            lambda: remote.fetch([digest], desk.receive, past),
+        ):
+            with pytest.raises(StoreUnreachable):
+                ask()
+
+    def test_threads_at_once(self, remote: Remote, desk: Desk) -> None:
+        def work(thread: int) -> None:
+            for number in range(5):
+                digest = desk.blob(b"%d %d" % (thread, number) * 1000)
+                remote.send([digest], desk.path_of, soon())
+                remote.fetch([digest], desk.receive, soon())
+                assert desk.received(digest) == b"%d %d" % (thread, number) * 1000
+
+        with ThreadPoolExecutor(6) as pool:
+            for done in [pool.submit(work, thread) for thread in range(6)]:
+                done.result()
+
+    def _a_result(self, remote: Remote, desk: Desk, number: int) -> ActionResult:
+        """A result whose blobs are in the store, with something attached to it."""
+        blobs = [desk.blob(b"output %d" % each) for each in range(number + 1)]
+        remote.send(blobs, desk.path_of, soon())
+        outputs = [
+            OutputFile(path=f"dist/{at}", digest=digest, is_executable=at % 2 == 0)
+            for at, digest in enumerate(blobs)
+        ]
+        metadata = ExecutedActionMetadata(
+            worker="host", auxiliary_metadata=(Any(type_url=MARK, value=b"attached"),)
+        )
+        return ActionResult(
+            output_files=tuple(outputs), exit_code=number, stdout_raw=b"log\n", execution_metadata=metadata
+        )

@@ -1,0 +1,130 @@
+"""The outbox: what is still to be sent, what is sent of it, and what is forgotten."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from capsula.core.digest import Digest, digest_of
+from capsula.core.node import DIRECTORY, FILE, Node
+from capsula.core.reapi import Action, ActionResult, Command
+from capsula.core.result import to_result
+from capsula.core.wire import encode
+from capsula.errors import StoreUnreachable
+from capsula.store.disk import DiskStore
+from capsula.store.outbox import Outbox, empty
+from capsula.testing_remotes import MemoryRemote, soon
+
+
+class Full(MemoryRemote):
+    """Takes so many blobs."""
+
+    room = 0
+
+    def send(self, digests, path_of, deadline) -> None:
+        if len(self.blobs) + len(digests) > self.room:
+            raise StoreUnreachable("503 Slow Down")
+        super().send(digests, path_of, deadline)
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> DiskStore:
+    return DiskStore(str(tmp_path / "store"), now=time.time)
+
+
+@pytest.fixture
+def box(near: DiskStore) -> Outbox:
+    return Outbox(near.root, "memory://")
+
+
+def stored(near: DiskStore, number: int = 0) -> Digest:
+    """An action with a result of a directory, two files and a long log."""
+    command = near.put(encode(Command(arguments=("make", str(number)))))
+    action = near.put(encode(Action(command_digest=command)))
+    nodes = {
+        "dist": Node(DIRECTORY, mode=0o755),
+        "dist/a": Node(FILE, mode=0o644, digest=near.put(b"a %d" % number)),
+        "b": Node(FILE, mode=0o755, digest=near.put(b"b %d" % number)),
+    }
+    result, trees = to_result(nodes, 0)
+    for content in trees.values():
+        near.put(content)
+    result.stdout_digest = near.put(b"log " * 1000)
+    near.store(action, result)
+    return action
+
+
+def test_blobs_go_before_the_entry_and_only_those_that_are_not_there(near: DiskStore, box: Outbox) -> None:
+    action, far = stored(near), MemoryRemote()
+    far.blobs[digest_of(b"b 0").hash] = b"b 0"
+    box.add(action)
+    assert empty(box, near, far, soon()) is None
+    assert list(box.waiting()) == []
+    assert digest_of(b"b 0").hash not in far.sent
+    # a, the tree, the log, the action and its command
+    assert len(far.sent) == 5
+    assert action.hash in far.sent
+    found = far.lookup(action, soon())
+    assert found == near.lookup(action)
+
+
+def test_what_cannot_be_sent_waits(near: DiskStore, box: Outbox) -> None:
+    first, second = stored(near, 1), stored(near, 2)
+    far = Full()
+    for action in (first, second):
+        box.add(action)
+    assert isinstance(empty(box, near, far, soon()), StoreUnreachable)
+    assert far.entries == {}
+    assert list(Outbox(near.root, "memory://").waiting()) == [first, second]
+    far.room = 100
+    assert empty(box, near, far, soon()) is None
+    assert set(far.entries) == {first.hash, second.hash}
+
+
+def test_each_remote_has_an_outbox_of_its_own(near: DiskStore, box: Outbox) -> None:
+    box.add(stored(near))
+    assert list(Outbox(near.root, "other://").waiting()) == []
+
+
+@pytest.mark.parametrize("gone", ["ac/*/*", "cas/*/*"])
+def test_what_is_no_longer_here_is_forgotten(near: DiskStore, box: Outbox, gone: str) -> None:
+    box.add(stored(near))
+    for path in Path(near.root).glob(gone):
+        path.unlink()
+    far = MemoryRemote()
+    assert empty(box, near, far, soon()) is None
+    assert (list(box.waiting()), far.entries) == ([], {})
+
+
+def test_what_is_too_old_or_was_tried_too_often_is_forgotten(near: DiskStore) -> None:
+    clock = [1_000_000.0]
+    box = Outbox(near.root, "memory://", lambda: clock[0])
+    action = stored(near)
+    box.add(action)
+    clock[0] += 8 * 86400
+    assert list(box.waiting()) == []
+    box.add(action)
+    for _ in range(25):
+        assert isinstance(empty(box, near, Full(), soon()), StoreUnreachable | None)
+    assert list(box.waiting()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"x y z", b"5", b"-5 0 0", b"\xff" * 100])
+def test_nonsense_in_it_is_no_trouble(near: DiskStore, box: Outbox, content: bytes) -> None:
+    action = stored(near)
+    box.add(action)
+    path = next(Path(near.root).glob(f"spool/*/{action.hash}"))
+    path.write_bytes(content)
+    assert list(box.waiting()) == []
+    box.tried(action)
+    box.remove(action)
+
+
+def test_an_action_that_may_hold_a_secret_is_not_sent(near: DiskStore, box: Outbox) -> None:
+    action = digest_of(encode(Action(command_digest=digest_of(b"never stored"))))
+    near.store(action, ActionResult(exit_code=0, stdout_raw=b"x"))
+    far = MemoryRemote()
+    box.add(action)
+    assert empty(box, near, far, soon()) is None
+    assert far.sent == []
+    assert action.hash in far.entries

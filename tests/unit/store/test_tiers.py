@@ -1,0 +1,181 @@
+"""A store on this disk with remotes behind it: what is brought, what is kept, and whose trouble it is."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from capsula.core.digest import Digest, digest_of
+from capsula.core.reapi import ActionResult, OutputFile
+from capsula.errors import BlobMissing, RemoteRequired, StoreUnreachable
+from capsula.store.disk import DiskStore
+from capsula.store.sealed import Sealed
+from capsula.store.tiers import Tiers
+from capsula.testing_remotes import MemoryRemote, soon
+
+ACTION = digest_of(b"an action")
+
+
+class Away(MemoryRemote):
+    """One that doesn't answer."""
+
+    def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
+        self.lookups += 1
+        raise StoreUnreachable(f"{self.name}: Connection refused")
+
+    def fetch(self, digests, receive, deadline) -> None:
+        raise StoreUnreachable(f"{self.name}: Connection refused")
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> DiskStore:
+    return DiskStore(str(tmp_path / "near"), now=time.time)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def tiers(near: DiskStore, said: list[str]) -> Callable[..., Tiers]:
+    def make(*remotes: MemoryRemote, strict: bool = False) -> Tiers:
+        sealed = [Sealed(remote) for remote in remotes]
+        return Tiers(near, sealed, patience=5, say=said.append, strict=strict)
+
+    return make
+
+
+def filled(remote: MemoryRemote, *contents: bytes) -> ActionResult:
+    """A result in the remote, with an output for each content."""
+    outputs = []
+    for number, content in enumerate(contents):
+        digest = digest_of(content)
+        remote.blobs[digest.hash] = content
+        outputs.append(OutputFile(path=f"out/{number}", digest=digest))
+    result = ActionResult(output_files=tuple(outputs))
+    Sealed(remote).store(ACTION, result, soon())
+    return result
+
+
+def digests(result: ActionResult) -> list[Digest]:
+    return [file.digest for file in result.output_files if file.digest is not None]
+
+
+def test_what_a_remote_has_is_brought_and_stays(
+    tiers: Callable[..., Tiers], near: DiskStore, said: list[str]
+) -> None:
+    far = MemoryRemote()
+    result = filled(far, b"one", b"two", b"", b"one")
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    store.bring(ACTION, result, digests(result), 0)
+    assert [near.read(digest) for digest in digests(result)] == [b"one", b"two", b"", b"one"]
+    assert near.lookup(ACTION) == result
+    assert len(far.fetched) == 2, "nothing travels twice, and what is empty not at all"
+    assert said == []
+
+
+def test_what_is_here_is_not_asked_for(tiers: Callable[..., Tiers], near: DiskStore) -> None:
+    far = MemoryRemote()
+    near.put(b"here")
+    result = filled(far, b"here", b"there")
+    near.store(ACTION, result)
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    assert far.lookups == 0
+    store.bring(ACTION, result, digests(result), 0)
+    assert far.fetched == [digest_of(b"there").hash]
+
+
+def test_a_remote_is_asked_once_for_an_action(tiers: Callable[..., Tiers]) -> None:
+    far = MemoryRemote()
+    store = tiers(far)
+    assert store.lookup(ACTION) is None
+    assert store.lookup(ACTION) is None
+    assert far.lookups == 1
+
+
+def test_the_first_that_has_it_is_taken_and_the_next_helps_out(tiers: Callable[..., Tiers]) -> None:
+    empty, first, second = MemoryRemote("a://"), MemoryRemote("b://"), MemoryRemote("c://")
+    result = filled(first, b"kept", b"lost")
+    del first.blobs[digest_of(b"lost").hash]
+    second.blobs[digest_of(b"lost").hash] = b"lost"
+    store = tiers(empty, first, second)
+    found = store.lookup(ACTION)
+    assert found == result
+    store.bring(ACTION, result, digests(result), 0)
+    assert store.read(digest_of(b"lost")) == b"lost"
+    assert second.lookups == 0
+
+
+def test_an_entry_whose_blobs_are_gone_is_none(tiers: Callable[..., Tiers], near: DiskStore) -> None:
+    far = MemoryRemote()
+    result = filled(far, b"kept", b"lost")
+    del far.blobs[digest_of(b"lost").hash]
+    store = tiers(far)
+    with pytest.raises(BlobMissing):
+        store.bring(ACTION, result, digests(result), 0)
+    assert near.lookup(ACTION) is None
+
+
+@pytest.mark.parametrize("wrong", [b"", b"twO", b"tw", b"two and more"])
+def test_a_blob_that_comes_wrong_is_none_and_is_said(
+    tiers: Callable[..., Tiers], near: DiskStore, said: list[str], wrong: bytes
+) -> None:
+    far = MemoryRemote()
+    result = filled(far, b"one", b"two")
+    far.blobs[digest_of(b"two").hash] = wrong
+    store = tiers(far)
+    store.lookup(ACTION)
+    with pytest.raises(BlobMissing):
+        store.bring(ACTION, result, digests(result), 0)
+    assert len(said) == 1
+    assert near.lookup(ACTION) is None
+    assert not near.has(digest_of(b"two"))
+
+
+def test_an_entry_of_another_action_or_a_changed_one_is_none(
+    tiers: Callable[..., Tiers], said: list[str]
+) -> None:
+    far = MemoryRemote()
+    filled(far, b"one")
+    other = digest_of(b"another action")
+    far.entries[other.hash] = far.entries[ACTION.hash]
+    assert tiers(far).lookup(other) is None
+    assert len(said) == 1
+    content = far.entries[ACTION.hash]
+    for damaged in (content[:-1], content.replace(b"out/0", b"out/1"), b"\xff", b""):
+        far.entries[ACTION.hash] = damaged
+        said.clear()
+        assert tiers(far).lookup(ACTION) is None
+        assert len(said) == 1
+
+
+def test_trouble_is_said_once_and_is_no_trouble_of_the_run(
+    tiers: Callable[..., Tiers], near: DiskStore, said: list[str]
+) -> None:
+    store = tiers(Away("gone://"))
+    assert store.lookup(ACTION) is None
+    assert store.lookup(digest_of(b"another")) is None
+    with pytest.raises(BlobMissing):
+        store.read(digest_of(b"nowhere"))
+    assert said == ["gone://: Connection refused; going on without it"]
+    store.store(ACTION, ActionResult())
+    assert near.lookup(ACTION) == ActionResult()
+    assert store.to_send == [ACTION]
+
+
+def test_with_strict_it_is_an_error(tiers: Callable[..., Tiers]) -> None:
+    with pytest.raises(RemoteRequired):
+        tiers(Away(), strict=True).lookup(ACTION)
+
+
+def test_a_damaged_entry_here_is_made_good_from_there(tiers: Callable[..., Tiers], near: DiskStore) -> None:
+    far = MemoryRemote()
+    result = filled(far, b"one")
+    near.store(ACTION, result)
+    path = next(Path(near.root).glob("ac/*/*"))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert tiers(far).lookup(ACTION) == result
