@@ -31,7 +31,7 @@ SOURCES := $(shell find src scripts -name __pycache__ -prune -o -print) pyprojec
 	@touch $@
 
 test: .venv/capsula.stamp
-	@dev/need git cc
+	@dev/need git cc nginx
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: .venv/tools.stamp

@@ -1,0 +1,177 @@
+"""The HTTP cache of Bazel and its kin: entries below /ac/, blobs below /cas/, by GET, HEAD and PUT.
+
+Spoken by bazel-remote, nginx with WebDAV, Artifactory and many others. The protocol has no batches, so several
+connections are kept open and used at once. https://bazel.build/remote/caching#http-caching
+"""
+
+import base64
+import http.client
+import os
+import ssl
+from _thread import allocate_lock
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit
+
+from capsula.core.digest import Digest
+from capsula.core.reapi import ActionResult
+from capsula.core.wire import decode, encode
+from capsula.errors import BlobMissing, StoreError, StoreUnreachable, UsageError
+from capsula.ports import Receiver
+from capsula.store.guard import in_time
+from capsula.store.parallel import each
+
+CONNECTIONS = 12
+CHUNK = 1 << 18
+# An entry is a few kilobytes for each hundred outputs; beyond this it is none.
+_LARGEST_ENTRY = 64 << 20
+# Not now, but perhaps in a moment.
+_LATER = (408, 425, 429, 500, 502, 503, 504)
+
+
+class HttpStore:
+    """`url` is the place above /ac/ and /cas/; user and password in it, or `headers`, are the credentials."""
+
+    def __init__(
+        self, url: str, *, headers: Mapping[str, str] | None = None, context: ssl.SSLContext | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        try:
+            self._port, self._host = parts.port, parts.hostname or ""
+        except ValueError as error:
+            raise UsageError(f"the address of the store has no good port: {error}") from error
+        self._path = parts.path.rstrip("/")
+        self._is_secure = parts.scheme == "https"
+        self._context = context
+        self._headers = {"User-Agent": "capsula", **(headers or {})}
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        port = f":{self._port}" if self._port else ""
+        self.name = f"{parts.scheme}://{self._host}{port}{self._path}"
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = allocate_lock()
+
+    def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
+        with self._ask("GET", f"/ac/{action.hash}", deadline) as answer:
+            if answer.status == 404:
+                return None
+            self._expect(answer, (200,))
+            content = _all(answer, _LARGEST_ENTRY)
+        return decode(ActionResult, content)
+
+    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        with self._ask("PUT", f"/ac/{action.hash}", deadline, encode(result)) as answer:
+            self._expect(answer, (200, 201, 202, 204))
+
+    def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
+        absent: list[Digest] = []
+
+        def look(digest: Digest) -> None:
+            with self._ask("HEAD", f"/cas/{digest.hash}", deadline) as answer:
+                if answer.status == 404:
+                    absent.append(digest)
+                else:
+                    self._expect(answer, (200, 204))
+
+        each(digests, look, CONNECTIONS)
+        return absent
+
+    def fetch(
+        self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
+    ) -> None:
+        def get(digest: Digest) -> None:
+            with self._ask("GET", f"/cas/{digest.hash}", deadline) as answer:
+                if answer.status == 404:
+                    raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}")
+                self._expect(answer, (200,))
+                receiver = receive(digest)
+                try:
+                    while piece := answer.read(CHUNK):
+                        in_time(self.name, deadline)
+                        receiver.write(piece)
+                except BaseException:
+                    receiver.abandon()
+                    raise
+            receiver.finish()
+
+        each(digests, get, CONNECTIONS)
+
+    def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
+        def put(digest: Digest) -> None:
+            with open(path_of(digest), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                with self._ask("PUT", f"/cas/{digest.hash}", deadline, file, size) as answer:
+                    self._expect(answer, (200, 201, 202, 204))
+
+        each(digests, put, CONNECTIONS)
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    @contextmanager
+    def _ask(
+        self, verb: str, path: str, deadline: float, body: object = None, size: int | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """One request on a connection that is kept if all went well. What the network does is StoreUnreachable."""
+        connection = self._connection(in_time(self.name, deadline))
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/octet-stream"
+            headers["Content-Length"] = str(len(body) if isinstance(body, bytes) else size)
+        try:
+            connection.request(verb, self._path + path, body=body, headers=headers)  # type: ignore[arg-type]
+            answer = connection.getresponse()
+            yield answer
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise StoreUnreachable(f"{self.name}: {_told(error)}") from error
+        except BaseException:
+            connection.close()
+            raise
+        if answer.will_close:
+            connection.close()
+        else:
+            with self._lock:
+                self._idle.append(connection)
+
+    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            if self._is_secure:
+                connection = http.client.HTTPSConnection(self._host, self._port, context=self._context)
+            else:
+                connection = http.client.HTTPConnection(self._host, self._port)
+        connection.timeout = seconds
+        if connection.sock is not None:
+            connection.sock.settimeout(seconds)
+        return connection
+
+    def _expect(self, answer: http.client.HTTPResponse, good: tuple[int, ...]) -> None:
+        if answer.status in good:
+            return
+        what = f"{self.name}: {answer.status} {answer.reason}".rstrip()
+        if answer.status in _LATER:
+            raise StoreUnreachable(what)
+        hint = "the credentials in the address, or --remote_header" if answer.status in (401, 403) else ""
+        raise StoreError(what, hint=hint)
+
+
+def _all(answer: http.client.HTTPResponse, limit: int) -> bytes:
+    content = answer.read(limit + 1)
+    if len(content) > limit:
+        raise StoreError(f"an entry of more than {limit >> 20} MiB")
+    return content
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -1,0 +1,37 @@
+"""nginx with WebDAV: an HTTP cache as many teams run it."""
+
+import os
+from pathlib import Path
+
+from servers.process import Server, free_port, program
+
+_CONFIG = """
+daemon off; {user} pid {base}/pid; error_log {base}/error.log; worker_processes 1;
+events {{ worker_connections 512; }}
+http {{
+    access_log off; client_max_body_size 0;
+    client_body_temp_path {base}/tmp/a; proxy_temp_path {base}/tmp/b; fastcgi_temp_path {base}/tmp/c;
+    uwsgi_temp_path {base}/tmp/d; scgi_temp_path {base}/tmp/e;
+    server {{
+        listen 127.0.0.1:{port};
+        root {base}/data;
+        location / {{ dav_methods PUT DELETE; create_full_put_path on; {auth} }}
+    }}
+}}
+"""
+
+
+class Nginx(Server):
+    """`url` is the cache's; what it holds is below `data`. `password_file`: in the form of htpasswd."""
+
+    def __init__(self, base: Path, password_file: Path | None = None) -> None:
+        port = free_port()
+        for name in ("data", "tmp"):
+            (base / name).mkdir(parents=True)
+        auth = f'auth_basic "cache"; auth_basic_user_file {password_file};' if password_file else ""
+        user = "user root;" if os.geteuid() == 0 else ""
+        config = base / "nginx.conf"
+        config.write_text(_CONFIG.format(base=base, port=port, auth=auth, user=user))
+        self.data = base / "data"
+        self.url = f"http://127.0.0.1:{port}"
+        super().__init__([program("nginx"), "-e", base / "error.log", "-c", config], port, base / "log")
