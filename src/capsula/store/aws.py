@@ -1,0 +1,129 @@
+"""Where the AWS command line finds its credentials, region and endpoint: variables, then ~/.aws, by profile.
+
+https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html. Static keys, sessions and credential_process
+are read here; single sign-on and assumed roles need boto3, which is asked if it is installed. Roles of machines and
+containers are found by obstore itself.
+"""
+
+import configparser
+import json
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from capsula.errors import NotAvailable, StoreError
+
+_PROCESS_SECONDS = 60
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_NEEDS_BOTO = ("sso_session", "sso_start_url", "role_arn", "web_identity_token_file")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is known of a profile. `credentials` is called when they are needed, and again when they have expired;
+    None: whoever speaks to the store finds them by itself."""
+
+    region: str | None = None
+    endpoint: str | None = None
+    credentials: Any = None
+
+
+def profile(environ: Mapping[str, str]) -> Profile:
+    """The one that AWS_PROFILE names, else the default one. StoreError for one that is named and isn't there."""
+    name = environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
+    facts = _facts(environ, name)
+    if not facts and name != "default":
+        raise StoreError(
+            f"there is no AWS profile {name}", hint="AWS_PROFILE names it; ~/.aws/config lists them"
+        )
+    # As with the command line: keys in variables win, also over a profile that a variable names.
+    keys = {name.lower(): environ[name] for name in _KEYS if environ.get(name)}
+    return Profile(
+        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or facts.get("region"),
+        endpoint=environ.get("AWS_ENDPOINT_URL_S3")
+        or environ.get("AWS_ENDPOINT_URL")
+        or facts.get("endpoint_url"),
+        credentials=_credentials(keys if "aws_access_key_id" in keys else facts, name),
+    )
+
+
+def _facts(environ: Mapping[str, str], name: str) -> dict[str, str]:
+    home = Path(environ.get("HOME") or "/nonexistent")
+    config = environ.get("AWS_CONFIG_FILE") or home / ".aws" / "config"
+    shared = environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws" / "credentials"
+    facts = _section(config, name if name == "default" else f"profile {name}")
+    services = facts.get("services")
+    if services:
+        facts = {**_nested(_section(config, f"services {services}").get("s3", "")), **facts}
+    # Keys of the credentials file win, as with the command line.
+    return {**facts, **_nested(facts.get("s3", "")), **_section(shared, name)}
+
+
+def _section(path: str | Path, name: str) -> dict[str, str]:
+    parser = configparser.RawConfigParser(default_section="\0", strict=False)
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            parser.read_file(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, configparser.Error) as error:
+        raise StoreError(f"can't read {path}: {error}") from error
+    return dict(parser[name]) if parser.has_section(name) else {}
+
+
+def _nested(text: str) -> dict[str, str]:
+    """`s3 =` followed by lines that are indented."""
+    rows = (line.partition("=") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, equals, value in rows if equals}
+
+
+def _credentials(facts: Mapping[str, str], name: str) -> Any:
+    if facts.get("aws_access_key_id") and facts.get("aws_secret_access_key"):
+        return lambda: {
+            "access_key_id": facts["aws_access_key_id"],
+            "secret_access_key": facts["aws_secret_access_key"],
+            "token": facts.get("aws_session_token"),
+            "expires_at": None,
+        }
+    if command := facts.get("credential_process"):
+        return lambda: _from_process(command)
+    if any(key in facts for key in _NEEDS_BOTO):
+        return _from_boto(name)
+    return None
+
+
+def _from_process(command: str) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            shlex.split(command),
+            capture_output=True,
+            timeout=_PROCESS_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        told = json.loads(done.stdout) if done.returncode == 0 else {}
+        expires = told.get("Expiration")
+        return {
+            "access_key_id": told["AccessKeyId"],
+            "secret_access_key": told["SecretAccessKey"],
+            "token": told.get("SessionToken"),
+            "expires_at": datetime.fromisoformat(expires).astimezone(UTC) if expires else None,
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, subprocess.TimeoutExpired) as error:
+        # Not what it printed: there may be half a secret in it.
+        raise StoreError(f"credential_process gave no credentials: {type(error).__name__}") from error
+
+
+def _from_boto(name: str) -> Any:
+    try:
+        import boto3
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError as error:
+        raise NotAvailable(
+            f"the AWS profile {name} signs in in a way that needs boto3", hint="pip install 'capsula[aws]'"
+        ) from error
+    return Boto3CredentialProvider(boto3.Session(profile_name=name))

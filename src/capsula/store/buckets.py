@@ -1,0 +1,81 @@
+"""Which object store is meant: from options and addresses to obstore's stores."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from capsula.errors import UsageError
+from capsula.store.aws import Profile, profile
+from capsula.store.objects import ObjectStore, Places
+
+# A server that sends nothing for so long is gone; how long all may take is for the one who asks.
+_CLIENT: Any = {
+    "connect_timeout": timedelta(seconds=5),
+    "read_timeout": timedelta(seconds=20),
+    "timeout": timedelta(hours=12),
+}
+_RETRY: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+
+
+def from_options(options: Mapping[str, str | None], environ: Mapping[str, str]) -> ObjectStore:
+    """`-b s3`, with the options of the s3 group by their names. UsageError when there is no bucket."""
+    entries = options.get("s3_bucket") or options.get("s3_bucket_objects")
+    blobs = options.get("s3_bucket_objects") or entries
+    if not entries or not blobs:
+        raise UsageError(
+            "-b s3 needs a bucket", hint="--s3_bucket for entries, --s3_bucket_objects for blobs"
+        )
+    found = profile(environ)
+
+    def at(bucket: str, way: str) -> Any:
+        return _s3(
+            bucket,
+            options.get(f"s3_{way}_endpoint") or options.get("s3_endpoint") or found.endpoint,
+            options.get(f"s3_{way}_region") or options.get("s3_region") or found.region,
+            found,
+        )
+
+    places = Places(at(entries, "entries"), at(blobs, "uploads"), at(blobs, "downloads"))
+    return ObjectStore(f"s3://{entries}", places)
+
+
+def from_url(url: str, options: Mapping[str, str | None], environ: Mapping[str, str]) -> ObjectStore:
+    """s3://bucket/prefix, gs://bucket/prefix or az://container/prefix: entries and blobs in one."""
+    parts = urlsplit(url)
+    prefix = parts.path.strip("/")
+    name = f"{parts.scheme}://{parts.netloc}" + (f"/{prefix}" if prefix else "")
+    if parts.scheme == "s3":
+        found = profile(environ)
+        store = _s3(
+            parts.netloc,
+            options.get("s3_endpoint") or found.endpoint,
+            options.get("s3_region") or found.region,
+            found,
+        )
+    else:
+        store = _other(parts.scheme, parts.netloc, environ)
+    return ObjectStore(name, Places(store, store, store), f"{prefix}/" if prefix else "")
+
+
+def _s3(bucket: str, endpoint: str | None, region: str | None, found: Profile) -> Any:
+    from obstore.store import S3Store
+
+    config: dict[str, Any] = {"region": region or "us-east-1"}
+    client: Any = dict(_CLIENT)
+    if endpoint:
+        config["endpoint"] = endpoint
+        config["virtual_hosted_style_request"] = False
+        client["allow_http"] = endpoint.startswith("http://")
+    if found.credentials is not None:
+        config["credential_provider"] = found.credentials
+    return S3Store(bucket, client_options=client, retry_config=_RETRY, **config)
+
+
+def _other(scheme: str, bucket: str, environ: Mapping[str, str]) -> Any:
+    from obstore.store import AzureStore, GCSStore
+
+    if scheme == "gs":
+        return GCSStore(bucket, client_options=_CLIENT, retry_config=_RETRY)
+    client: Any = {**_CLIENT, "allow_http": environ.get("AZURE_STORAGE_ENDPOINT", "").startswith("http://")}
+    return AzureStore(bucket, client_options=client, retry_config=_RETRY)

@@ -1,0 +1,223 @@
+"""Object stores (S3 and what speaks its protocol, Google's, Azure's), through obstore.
+
+    ac/<hash>            an entry, as the bytes of its ActionResult
+    cas/<2 hex>/<hash>   a blob, by the digest of its content; compressed where that pays, with Content-Encoding: zstd
+
+Blobs may be written to another place than they are read from (another bucket, endpoint or region). Nothing in it is
+listed, and no object is ever changed to something else: two writers of one blob write the same.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import obstore
+from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
+
+from capsula.core.digest import Digest
+from capsula.core.reapi import ActionResult
+from capsula.core.wire import decode, encode
+from capsula.errors import BlobMissing, NotAvailable, StoreError, StoreUnreachable
+from capsula.ports import Receiver
+from capsula.store.guard import in_time
+from capsula.store.parallel import each
+
+CONNECTIONS = 16
+# In one piece up to here; above it in parts, of which a few are in memory at a time.
+PART = 8 << 20
+_PARTS_AT_ONCE = 4
+_CHUNK = 1 << 20
+# Below, a request costs more than its bytes.
+_WORTH_COMPRESSING = 4096
+_SAMPLE = 1 << 16
+_LEVEL = 3
+_ENCODED = {"Content-Encoding": "zstd"}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where entries are, where blobs are written to, and where they are read from: stores of obstore's."""
+
+    entries: Any
+    uploads: Any
+    downloads: Any
+
+
+class ObjectStore:
+    """A Remote. `prefix` is put before each key: "" or something that ends with a slash."""
+
+    def __init__(self, name: str, places: Places, prefix: str = "") -> None:
+        self.name = name
+        self._places = places
+        self._prefix = prefix
+
+    def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
+        in_time(self.name, deadline)
+        try:
+            content = bytes(obstore.get(self._places.entries, self._entry(action)).bytes())
+        except FileNotFoundError:
+            return None
+        except (BaseError, PermissionError, OSError) as error:
+            raise self._refused(error) from error
+        return decode(ActionResult, content)
+
+    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        in_time(self.name, deadline)
+        try:
+            obstore.put(self._places.entries, self._entry(action), encode(result))
+        except (BaseError, PermissionError, OSError) as error:
+            raise self._refused(error) from error
+
+    def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
+        absent: list[Digest] = []
+
+        def look(digest: Digest) -> None:
+            in_time(self.name, deadline)
+            try:
+                obstore.head(self._places.downloads, self._blob(digest))
+            except FileNotFoundError:
+                absent.append(digest)
+            except (BaseError, PermissionError, OSError) as error:
+                raise self._refused(error) from error
+
+        each(digests, look, CONNECTIONS)
+        return absent
+
+    def fetch(
+        self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
+    ) -> None:
+        def get(digest: Digest) -> None:
+            in_time(self.name, deadline)
+            try:
+                found = obstore.get(self._places.downloads, self._blob(digest))
+            except FileNotFoundError as error:
+                raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}") from error
+            except (BaseError, PermissionError, OSError) as error:
+                raise self._refused(error) from error
+            receiver = receive(digest)
+            try:
+                for piece in self._content(found):
+                    in_time(self.name, deadline)
+                    receiver.write(piece)
+            except BaseException:
+                receiver.abandon()
+                raise
+            receiver.finish()
+
+        each(digests, get, CONNECTIONS)
+
+    def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
+        def put(digest: Digest) -> None:
+            in_time(self.name, deadline)
+            path = path_of(digest)
+            try:
+                self._put(digest, path, deadline)
+            except (BaseError, PermissionError) as error:
+                raise self._refused(error) from error
+
+        each(digests, put, CONNECTIONS)
+
+    def close(self) -> None:
+        """obstore's connections close by themselves when they are idle."""
+
+    def _content(self, found: Any) -> Iterator[memoryview]:
+        pieces = self._pieces(found)
+        if found.attributes.get("Content-Encoding") != "zstd":
+            yield from pieces
+            return
+        unpacking = _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        try:
+            for piece in pieces:
+                # In small steps: a few bytes may unpack to gigabytes, and the receiver ends it at the right size.
+                for at in range(0, len(piece), 4096):
+                    yield memoryview(unpacking.decompress(piece[at : at + 4096]))
+        except _zstd().ZstdError as error:
+            raise StoreError(f"{self.name}: a blob can't be unpacked: {error}") from error
+
+    def _pieces(self, found: Any) -> Iterator[memoryview]:
+        try:
+            for piece in found.stream(min_chunk_size=_CHUNK):
+                yield memoryview(piece)
+        except (BaseError, OSError) as error:
+            raise self._refused(error) from error
+
+    def _put(self, digest: Digest, path: str, deadline: float) -> None:
+        key, size = self._blob(digest), os.stat(path).st_size
+        packing = _packing(path, size)
+        if size <= PART:
+            with open(path, "rb") as file:
+                content = file.read()
+            attributes = _ENCODED if packing is not None else None
+            obstore.put(
+                self._places.uploads,
+                key,
+                packing.compress(content) if packing is not None else content,
+                attributes=attributes,
+                use_multipart=False,
+            )
+            return
+        # By hand and not with a path: the parts of several large files at once would fill the memory.
+        attributes = _ENCODED if packing is not None else None
+        with (
+            open(path, "rb") as file,
+            obstore.open_writer(
+                self._places.uploads,
+                key,
+                attributes=attributes,
+                buffer_size=PART,
+                max_concurrency=_PARTS_AT_ONCE,
+            ) as writer,
+        ):
+            stream = packing.compressobj(size=size) if packing is not None else None
+            while piece := file.read(_CHUNK):
+                in_time(self.name, deadline)
+                packed = stream.compress(piece) if stream is not None else piece
+                if packed:
+                    writer.write(packed)
+            if stream is not None:
+                writer.write(stream.flush())
+
+    def _entry(self, action: Digest) -> str:
+        return f"{self._prefix}ac/{action.hash}"
+
+    def _blob(self, digest: Digest) -> str:
+        return f"{self._prefix}cas/{digest.hash[:2]}/{digest.hash}"
+
+    def _refused(self, error: BaseException) -> StoreError:
+        text = " ".join(str(error).split("\n\n")[0].split())[:300]
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
+            return StoreError(f"{self.name}: {text}", hint="capsula cache doctor says what is missing")
+        if isinstance(error, GenericError) and _is_for_good(text):
+            return StoreError(f"{self.name}: {text}")
+        return StoreUnreachable(f"{self.name}: {text}")
+
+
+def _is_for_good(text: str) -> bool:
+    return any(
+        word in text for word in ("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "400 Bad")
+    )
+
+
+def _packing(path: str, size: int) -> Any:
+    """A compressor if the beginning of the file says that it pays, else None."""
+    if size < _WORTH_COMPRESSING:
+        return None
+    try:
+        packing = _zstd().ZstdCompressor(level=_LEVEL)
+    except NotAvailable:
+        return None
+    with open(path, "rb") as file:
+        sample = file.read(_SAMPLE)
+    return packing if len(packing.compress(sample)) < len(sample) * 0.9 else None
+
+
+def _zstd() -> Any:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise NotAvailable(
+            "the blob is compressed with zstd, for which a package is missing",
+            hint="pip install 'capsula[s3]'",
+        ) from error
+    return zstandard

@@ -1,0 +1,49 @@
+"""SeaweedFS: an S3 store that enforces signatures, checksums and conditional writes, from a wheel."""
+
+import os
+import sys
+from pathlib import Path
+
+import obstore
+from obstore.store import S3Store
+
+from servers.process import Server, free_port
+
+KEY, SECRET = "testkey", "testsecret"
+
+
+class Seaweed(Server):
+    """`bucket` is there when it has started."""
+
+    bucket = "test"
+
+    def __init__(self, base: Path) -> None:
+        base.mkdir(parents=True)
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        others = [f"-{part}.port={free_port()}" for part in ("master", "volume", "filer", "admin")]
+        others += [
+            f"-{part}.port.grpc={free_port()}" for part in ("master", "volume", "filer", "s3", "admin")
+        ]
+        words = [
+            Path(sys.executable).parent / "weed", "-logtostderr=true", "mini", f"-dir={base}", "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false", "-webdav=false",
+            f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-bucket={self.bucket}", *others,
+        ]  # fmt: skip
+        environ = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+        super().__init__(words, port, base.parent / f"{base.name}.log", environ=environ, is_ready=self._takes)
+
+    def store(self) -> S3Store:
+        """As somebody who knows the key."""
+        return S3Store(
+            self.bucket, endpoint=self.url, region="us-east-1", access_key_id=KEY, secret_access_key=SECRET,
+            client_options={"allow_http": True}, retry_config={"max_retries": 0}, virtual_hosted_style_request=False,
+        )  # fmt: skip
+
+    def _takes(self) -> bool:
+        # The port is open before it can store anything.
+        try:
+            obstore.put(self.store(), "ready", b"yes")
+        except Exception:
+            return False
+        return True
