@@ -1,0 +1,386 @@
+"""Caches that speak the Remote Execution API: Buildbarn, BuildBuddy, BuildGrid, NativeLink, bazel-remote.
+
+Small blobs travel in batches, large ones by ByteStream; grpcio takes our own codec, so no generated code is needed.
+What servers do differently, and what is done about it: a batch limit of 0 is none, and gRPC's own of 4 MiB holds all
+the same; the size that a finished write tells may be that of the content, of what was sent, or -1; a server may have
+no compression, or only for streams; a write of what is there ends early.
+"""
+
+import uuid
+from _thread import allocate_lock
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+
+from capsula.core.digest import Digest
+from capsula.core.reapi import ActionResult
+from capsula.core.services import (
+    IDENTITY,
+    SHA256_FUNCTION,
+    ZSTD,
+    BatchReadRequest,
+    BatchReadResponse,
+    BatchUpdateRequest,
+    BatchUpdateResponse,
+    CacheCapabilities,
+    CapabilitiesRequest,
+    FindMissingRequest,
+    FindMissingResponse,
+    GetResultRequest,
+    ReadRequest,
+    ReadResponse,
+    RequestMetadata,
+    ServerCapabilities,
+    Status,
+    ToolDetails,
+    Update,
+    UpdateResultRequest,
+    WriteRequest,
+    WriteResponse,
+    WriteStatusRequest,
+    WriteStatusResponse,
+)
+from capsula.core.wire import Message, decode, encode
+from capsula.errors import BlobMissing, StoreError, StoreUnreachable, WireError
+from capsula.ports import Receiver
+from capsula.store.guard import in_time
+from capsula.store.parallel import each
+
+T = TypeVar("T", bound=Message)
+
+_REAPI = "/build.bazel.remote.execution.v2"
+_BYTES = "/google.bytestream.ByteStream"
+# What a message may be without asking for more, less room for names and digests around the data.
+_LARGEST_MESSAGE = (4 << 20) - (64 << 10)
+_CHUNK = 1 << 20
+_STREAMS = 4
+_BATCHES = 4
+_DIGESTS_A_CALL = 10_000
+_WRITES = 3
+_RETRY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INTERNAL,
+)
+_NOT_FOUND, _OK = 5, 0
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_retries", 0),
+    ("grpc.max_receive_message_length", 16 << 20),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files' contents: who is trusted instead of the system's, and who we are."""
+
+    trusted: bytes | None = None
+    key: bytes | None = None
+    chain: bytes | None = None
+
+
+class ReapiStore:
+    """`target` is host:port, `instance` the server's instance name; `certificates` None: without TLS."""
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        instance: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self.name = name
+        self._instance = instance
+        metadata = RequestMetadata(
+            tool_details=ToolDetails(tool_name="capsula"), tool_invocation_id=str(uuid.uuid4())
+        )
+        self._metadata: tuple[tuple[str, str | bytes], ...] = (
+            *((key.lower(), value) for key, value in (headers or {}).items()),
+            ("build.bazel.remote.execution.v2.requestmetadata-bin", encode(metadata)),
+        )
+        if certificates is None:
+            self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        else:
+            trust = grpc.ssl_channel_credentials(certificates.trusted, certificates.key, certificates.chain)
+            self._channel = grpc.secure_channel(target, trust, options=_OPTIONS)
+        self._known: CacheCapabilities | None = None
+        self._lock = allocate_lock()
+
+    # ------------------------------------------------------------------------------------------------ the port
+
+    def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
+        asked = GetResultRequest(
+            instance_name=self._instance, action_digest=action, digest_function=SHA256_FUNCTION
+        )
+        try:
+            return self._call(f"{_REAPI}.ActionCache/GetActionResult", asked, ActionResult, deadline)
+        except BlobMissing:
+            return None
+
+    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        can = self.capabilities(deadline).action_cache_update_capabilities
+        if can is not None and not can.update_enabled:
+            raise StoreError(f"{self.name} doesn't take results from us", hint="--remote_mode r only reads")
+        asked = UpdateResultRequest(
+            instance_name=self._instance,
+            action_digest=action,
+            action_result=result,
+            digest_function=SHA256_FUNCTION,
+        )
+        self._call(f"{_REAPI}.ActionCache/UpdateActionResult", asked, ActionResult, deadline)
+
+    def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
+        in_time(self.name, deadline)
+        absent: list[Digest] = []
+        for at in range(0, len(digests), _DIGESTS_A_CALL):
+            asked = FindMissingRequest(
+                instance_name=self._instance,
+                blob_digests=tuple(digests[at : at + _DIGESTS_A_CALL]),
+                digest_function=SHA256_FUNCTION,
+            )
+            path = f"{_REAPI}.ContentAddressableStorage/FindMissingBlobs"
+            absent += self._call(path, asked, FindMissingResponse, deadline).missing_blob_digests
+        return absent
+
+    def fetch(
+        self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
+    ) -> None:
+        if not digests:
+            return
+        batches, large = self._batches(digests, deadline)
+        each(batches, lambda batch: self._read_batch(batch, receive, deadline), _BATCHES)
+        each(large, lambda digest: self._read_stream(digest, receive, deadline), _STREAMS)
+
+    def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
+        if not digests:
+            return
+        batches, large = self._batches(digests, deadline)
+        each(batches, lambda batch: self._write_batch(batch, path_of, deadline), _BATCHES)
+        each(large, lambda digest: self._write_stream(digest, path_of(digest), deadline), _STREAMS)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def capabilities(self, deadline: float) -> CacheCapabilities:
+        """What the server says that it can; asked once. One that says nothing can what every server can."""
+        with self._lock:
+            if self._known is None:
+                asked = CapabilitiesRequest(instance_name=self._instance)
+                try:
+                    told = self._call(
+                        f"{_REAPI}.Capabilities/GetCapabilities", asked, ServerCapabilities, deadline
+                    )
+                    self._known = told.cache_capabilities
+                except WireError:
+                    pass
+                self._known = self._known or CacheCapabilities()
+                functions = self._known.digest_functions
+                if functions and SHA256_FUNCTION not in functions:
+                    raise StoreError(f"{self.name} doesn't use SHA-256, and Capsula knows nothing else")
+            return self._known
+
+    # ------------------------------------------------------------------------------------------------ batches
+
+    def _batches(self, digests: Sequence[Digest], deadline: float) -> tuple[list[list[Digest]], list[Digest]]:
+        limit = self.capabilities(deadline).max_batch_total_size_bytes or _LARGEST_MESSAGE
+        limit = min(limit, _LARGEST_MESSAGE)
+        batches: list[list[Digest]] = []
+        large: list[Digest] = []
+        room = 0
+        for digest in digests:
+            # A digest and what is around it take some hundred bytes, too.
+            size = digest.size_bytes + 200
+            if size > limit:
+                large.append(digest)
+                continue
+            if not batches or size > room:
+                batches.append([])
+                room = limit
+            batches[-1].append(digest)
+            room -= size
+        return batches, large
+
+    def _read_batch(
+        self, batch: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
+    ) -> None:
+        asked = BatchReadRequest(
+            instance_name=self._instance, digests=tuple(batch), digest_function=SHA256_FUNCTION
+        )
+        path = f"{_REAPI}.ContentAddressableStorage/BatchReadBlobs"
+        answers = {
+            each.digest.hash: each
+            for each in self._call(path, asked, BatchReadResponse, deadline).responses
+            if each.digest is not None
+        }
+        for digest in batch:
+            answer = answers.get(digest.hash)
+            if answer is None or (answer.status is not None and answer.status.code == _NOT_FOUND):
+                raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}")
+            self._check(answer.status)
+            if answer.compressor != IDENTITY:
+                raise StoreError(f"{self.name} compressed a blob, and wasn't asked to")
+            receiver = receive(digest)
+            try:
+                receiver.write(answer.data)
+            except BaseException:
+                receiver.abandon()
+                raise
+            receiver.finish()
+
+    def _write_batch(
+        self, batch: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float
+    ) -> None:
+        updates = []
+        for digest in batch:
+            with open(path_of(digest), "rb") as file:
+                updates.append(Update(digest=digest, data=file.read(digest.size_bytes)))
+        asked = BatchUpdateRequest(
+            instance_name=self._instance, requests=tuple(updates), digest_function=SHA256_FUNCTION
+        )
+        path = f"{_REAPI}.ContentAddressableStorage/BatchUpdateBlobs"
+        for answer in self._call(path, asked, BatchUpdateResponse, deadline).responses:
+            self._check(answer.status)
+
+    def _check(self, status: Status | None) -> None:
+        if status is None or status.code == _OK:
+            return
+        known = {each.value[0]: each for each in grpc.StatusCode}
+        raise self._refused(known.get(status.code, grpc.StatusCode.UNKNOWN), status.message)
+
+    # ------------------------------------------------------------------------------------------------ streams
+
+    def _read_stream(self, digest: Digest, receive: Callable[[Digest], Receiver], deadline: float) -> None:
+        is_packed = self._packs(deadline)
+        kind = "compressed-blobs/zstd" if is_packed else "blobs"
+        asked = ReadRequest(resource_name=self._resource(f"{kind}/{digest.hash}/{digest.size_bytes}"))
+        call = self._channel.unary_stream(
+            f"{_BYTES}/Read", request_serializer=encode, response_deserializer=partial(decode, ReadResponse)
+        )
+        receiver = receive(digest)
+        try:
+            pieces: Any = call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)
+            unpack = _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj() if is_packed else None
+            for piece in pieces:
+                data = memoryview(piece.data)
+                for at in range(0, len(data), 4096 if unpack else max(len(data), 1)):
+                    receiver.write(unpack.decompress(data[at : at + 4096]) if unpack else data)
+        except grpc.RpcError as error:
+            receiver.abandon()
+            raise self._failed(error, f"{self.name} doesn't have the blob {digest!r}") from error
+        except BaseException:
+            receiver.abandon()
+            raise
+        receiver.finish()
+
+    def _write_stream(self, digest: Digest, path: str, deadline: float) -> None:
+        is_packed = self._packs(deadline)
+        kind = "compressed-blobs/zstd" if is_packed else "blobs"
+        name = self._resource(f"uploads/{uuid.uuid4()}/{kind}/{digest.hash}/{digest.size_bytes}")
+        offset = 0
+        for number in range(1, _WRITES + 1):
+            try:
+                self._write_from(name, path, offset, deadline, is_packed=is_packed)
+                return
+            except StoreUnreachable:
+                if number == _WRITES:
+                    raise
+                # What came through needn't be sent again. A packed one starts anew: it has no place in the file.
+                offset = 0 if is_packed else self._committed(name, deadline)
+                if is_packed:
+                    name = self._resource(f"uploads/{uuid.uuid4()}/{kind}/{digest.hash}/{digest.size_bytes}")
+
+    def _write_from(self, name: str, path: str, offset: int, deadline: float, *, is_packed: bool) -> None:
+        call = self._channel.stream_unary(
+            f"{_BYTES}/Write", request_serializer=encode, response_deserializer=partial(decode, WriteResponse)
+        )
+        try:
+            call(
+                _pieces(name, path, offset, is_packed=is_packed),
+                timeout=in_time(self.name, deadline),
+                metadata=self._metadata,
+            )
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.ALREADY_EXISTS:
+                return
+            raise self._failed(error) from error
+
+    def _committed(self, name: str, deadline: float) -> int:
+        try:
+            told = self._call(
+                f"{_BYTES}/QueryWriteStatus",
+                WriteStatusRequest(resource_name=name),
+                WriteStatusResponse,
+                deadline,
+            )
+        except (StoreError, WireError):
+            return 0
+        return max(told.committed_size, 0)
+
+    def _packs(self, deadline: float) -> bool:
+        return ZSTD in self.capabilities(deadline).supported_compressors and _has_zstd()
+
+    def _resource(self, name: str) -> str:
+        return f"{self._instance}/{name}" if self._instance else name
+
+    # ------------------------------------------------------------------------------------------------ calls
+
+    def _call(self, path: str, asked: Any, kind: type[T], deadline: float) -> T:
+        call = self._channel.unary_unary(
+            path, request_serializer=encode, response_deserializer=partial(decode, kind)
+        )
+        try:
+            return call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)  # type: ignore[no-any-return]
+        except grpc.RpcError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: grpc.RpcError, missing: str = "") -> StoreError:
+        code, details = error.code(), error.details() or ""
+        if code == grpc.StatusCode.NOT_FOUND:
+            return BlobMissing(missing or f"{self.name}: {details}")
+        return self._refused(code, details)
+
+    def _refused(self, code: grpc.StatusCode, details: str) -> StoreError:
+        what = f"{self.name}: {code.name}: {' '.join(details.split())[:200]}".rstrip(": ")
+        if code in _RETRY:
+            return StoreUnreachable(what)
+        refused = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+        return StoreError(what, hint="--remote_header, --remote_cert" if code in refused else "")
+
+
+def _pieces(name: str, path: str, offset: int, *, is_packed: bool) -> Iterator[WriteRequest]:
+    """The name stands in the first only. The last one says so, and may be empty."""
+    packing = _zstd().ZstdCompressor(level=3).compressobj() if is_packed else None
+    with open(path, "rb") as file:
+        file.seek(offset)
+        at, first = offset, True
+        while piece := file.read(_CHUNK):
+            data = packing.compress(piece) if packing is not None else piece
+            if data:
+                yield WriteRequest(resource_name=name if first else "", write_offset=at, data=data)
+                at, first = at + len(data), False
+        rest = packing.flush() if packing is not None else b""
+        yield WriteRequest(resource_name=name if first else "", write_offset=at, finish_write=True, data=rest)
+
+
+def _has_zstd() -> bool:
+    try:
+        _zstd()
+    except ImportError:
+        return False
+    return True
+
+
+def _zstd() -> Any:
+    import zstandard
+
+    return zstandard
