@@ -34,13 +34,24 @@ if TYPE_CHECKING:
     from capsula.config.settings import Settings
     from capsula.engine.looking import Asked
     from capsula.ports import ActionCache, BlobStore, Inputs, Outcome, Probe
+    from capsula.remotes import Remotes
     from capsula.vault.vault import Vault
 
 
 class Session:
     """One run, composed: what the command line hands to the engine and looks at afterwards."""
 
-    __slots__ = ("memory", "policy", "recipe", "settings", "spools", "store_root", "workspace", "world")
+    __slots__ = (
+        "memory",
+        "policy",
+        "recipe",
+        "remotes",
+        "settings",
+        "spools",
+        "store_root",
+        "workspace",
+        "world",
+    )
 
     def __init__(
         self,
@@ -53,7 +64,9 @@ class Session:
         memory: Memory,
         store_root: str,
         spools: "list[str]",
+        remotes: "Remotes | None" = None,
     ) -> None:
+        self.remotes = remotes
         self.spools = spools
         self.settings = settings
         self.recipe = recipe
@@ -91,7 +104,10 @@ def compose(
     recipe = recipe_from(settings, root, cwd)
     keep = settings.backend != "dummy"
     store_root = find_store(settings.store, cwd, root, environ) if keep else ""
-    blobs, cache = open_store(settings.backend, store_root)
+    remotes = open_remotes(settings, store_root, say)
+    blobs, cache = (
+        (remotes.tiers, remotes.tiers) if remotes is not None else open_store(settings.backend, store_root)
+    )
     memory = Memory(memory_path(store_root, recipe) if keep else "")
     workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe, environ))
     if keep:
@@ -135,6 +151,7 @@ def compose(
         memory=memory,
         store_root=store_root,
         spools=spools,
+        remotes=remotes,
     )
 
 
@@ -157,6 +174,17 @@ def journal_line(session: Session, report: engine.Report) -> "dict[str, str | in
         "root": session.recipe.base,
         "command": shown[:200],
     }
+
+
+def open_remotes(settings: "Settings", root: str, say: "Callable[[str], None]") -> "Remotes | None":
+    """None where there are none, so that their modules aren't loaded. NotAvailable for one that isn't built."""
+    if not (settings.remote or settings.backend not in ("disk", "dummy")) or not root:
+        return None
+    from capsula.remotes import Remotes
+    from capsula.store.layout import claim
+
+    claim(root)
+    return Remotes(settings, root, say)
 
 
 def open_store(backend: str, root: str) -> "tuple[BlobStore, ActionCache]":

@@ -10,7 +10,7 @@ from capsula.config.places import find_root, find_store
 from capsula.config.settings import read_settings
 from capsula.core.action import inputs_hash
 from capsula.core.names import printable
-from capsula.errors import CapsulaError, NotAvailable, StoreError, UsageError
+from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError
 from capsula.execute.spawn import child_environment, exec_command
 from capsula.observe.journal import append
 from capsula.plugins import Session, compose, find_context, journal_line
@@ -64,7 +64,7 @@ def wrap(program: str, argv: "list[str]") -> int:
         if understood is None or not isinstance(error, CapsulaError):
             return _bad_start(program, argv, variable, environ, error)
         problem, settings, cwd = error, understood, posix.getcwd()
-        settings.backend = "dummy"
+        settings.backend, settings.remote = "dummy", ()
     if settings.help or settings.version:
         from capsula import __version__
         from capsula.cli.help import help_text
@@ -83,13 +83,13 @@ def wrap(program: str, argv: "list[str]") -> int:
         return _bad_start(program, argv, variable, environ, problem or error)
     except (NotAvailable, StoreError) as error:
         # No store: the command runs all the same, with the inputs hash in its environment.
-        problem, settings.backend = error, "dummy"
+        problem, settings.backend, settings.remote = error, "dummy", ()
         session = compose(settings, cwd=cwd, environ=environ, say=say)
     if settings.inputs_hash:
         return _print_inputs_hash(session, environ, say)
     if problem is not None:
         say(f"not cached: {in_one_line(problem)}")
-        if settings.strict:
+        if settings.strict or isinstance(problem, RemoteRequired):
             return STRICT_EXIT
     return _run(session, program, argv, problem)
 
@@ -179,6 +179,8 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
             narrate(session, program, report)
         if not settings.dry_run:
             _note(session, program, argv, report, watched)
+        if session.remotes is not None:
+            session.remotes.send(lambda text: tell(program, text))
         if settings.json is not None:
             from capsula.cli.report import write_report
 
@@ -191,6 +193,9 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
         # Never on from here: whoever catches an error of ours runs the command, and it has run.
         _show_where(error)
         tell(program, f"can't tell what happened: {type(error).__name__}: {error}")
+    finally:
+        if session.remotes is not None:
+            session.remotes.end()
     if report.signal == _signal.SIGINT and posix.isatty(0):
         _end_by_interrupt()
     return code
@@ -223,12 +228,8 @@ def _is_quiet(session: Session, report: engine.Report) -> bool:
 
 def exit_code(session: Session, report: engine.Report) -> int:
     settings = session.settings
-    if (
-        settings.strict
-        and report.problem is not None
-        and not report.started
-        and report.outcome == engine.UNCACHED
-    ):
+    is_strict = settings.strict or isinstance(report.problem, RemoteRequired)
+    if is_strict and report.problem is not None and not report.started and report.outcome == engine.UNCACHED:
         return STRICT_EXIT
     if report.mismatch and settings.placebo_exit is not None and report.exit_code == 0:
         return settings.placebo_exit

@@ -7,9 +7,13 @@ from capsula.config.values import (
     endpoint,
     environment_name,
     exit_code,
+    header,
     key_value,
+    remote,
+    remote_mode,
     report_target,
     share,
+    upload,
 )
 from capsula.errors import UsageError
 
@@ -127,8 +131,8 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
     )),
     ("caching", (
         Option("backend", "b", TEXT, "NAME|URL",
-            "Where results are kept: disk (on this machine) or dummy (nowhere). s3 and addresses are not available "
-            "yet.",
+            "Where results are kept: disk (on this machine), dummy (nowhere), or the address of a store that machines "
+            "share (see remote stores), with the one on this machine in front of it.",
             default="disk", read=backend),
         Option("store", "", PATH, "DIR",
             "Directory of the store on this machine. By default $XDG_CACHE_HOME/capsula or ~/.cache/capsula."),
@@ -141,6 +145,34 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             "How long a cached failure is used, like 90s, 15m, 2h or 7d; by default without end."),
         Option("verify_hits", "", NUMBER, "SHARE",
             "Share of the hits, 0 to 1, that are run again and compared, as a placebo is.", default="0", read=share),
+    )),
+    ("remote stores", (
+        Option("remote", "", LIST, "URL",
+            "A store that machines share, behind that on this machine; asked in order, after --backend. http(s):// is "
+            "a cache as Bazel uses it, grpc(s)://HOST:PORT/INSTANCE one of the Remote Execution API, and s3://, gs:// "
+            "and az://BUCKET/PREFIX are object stores.", read=remote),
+        Option("remote_mode", "", TEXT, "rw|r|w|off",
+            "Whether remote stores are read, written, both or left alone.", default="rw", read=remote_mode),
+        Option("local", "", SWITCH, "",
+            "Keep what comes from remote stores and what is made on this machine, too.", default=True),
+        Option("remote_timeout", "", DURATION, "TIME",
+            "How long all remote stores together may delay the command. Fetching a result may take longer, as long as "
+            "making it did.", default="10s"),
+        Option("upload", "", TEXT, "now|background",
+            "Whether the end of the run waits until its result is sent.", default="now", read=upload),
+        Option("upload_timeout", "", DURATION, "TIME",
+            "How long the end of the run waits for that; what isn't sent by then, a later run sends.",
+            default="60s"),
+        Option("strict_remote", "", SWITCH, "",
+            "When a remote store can't be used, exit with code 125 instead of running the command without it."),
+        Option("remote_header", "", LIST, "NAME: VALUE",
+            "A header for each request to an http(s) or grpc(s) store, like 'Authorization: Bearer …'.",
+            read=header, secret=True),
+        Option("remote_ca", "", PATH, "FILE",
+            "PEM file of the authorities that certificates of https:// and grpcs:// stores may come from, instead of "
+            "the system's."),
+        Option("remote_cert", "", PATH, "FILE", "PEM file of the certificate that we show to such a store."),
+        Option("remote_key", "", PATH, "FILE", "PEM file of its private key."),
     )),
     ("reporting", (
         Option("verbose", "v", SWITCH, "", "Print the hash of every input and output."),

@@ -66,6 +66,17 @@ class Settings:
     cache_failure: bool
     cache_failure_ttl: "float | None"
     verify_hits: float
+    remote: tuple[str, ...]
+    remote_mode: str
+    local: bool
+    remote_timeout: float
+    upload: str
+    upload_timeout: float
+    strict_remote: bool
+    remote_header: tuple[str, ...]
+    remote_ca: "str | None"
+    remote_cert: "str | None"
+    remote_key: "str | None"
     verbose: bool
     explain: bool
     json: "str | None"

@@ -115,6 +115,36 @@ def backend(text: str) -> str:
     raise UsageError(f"no backend is called {quoted(text)}", hint=hint)
 
 
+def remote(text: str) -> str:
+    if text in BACKEND_NAMES or "://" not in text:
+        raise UsageError(
+            f"expected the address of a store, not {quoted(text)}",
+            hint=f"it starts with {', '.join(name + '://' for name in BACKEND_SCHEMES)}",
+        )
+    return backend(text)
+
+
+def remote_mode(text: str) -> str:
+    return _one_of(text, ("rw", "r", "w", "off"))
+
+
+def upload(text: str) -> str:
+    return _one_of(text, ("now", "background"))
+
+
+def header(text: str) -> str:
+    name, colon, _ = text.partition(":")
+    if not colon or not name.strip() or any([character in text for character in "\r\n\0"]):
+        raise UsageError("expected NAME: VALUE", hint="for example 'Authorization: Bearer …'")
+    return text
+
+
+def _one_of(text: str, known: tuple[str, ...]) -> str:
+    if text not in known:
+        raise UsageError(f"expected {', '.join(known[:-1])} or {known[-1]}, not {quoted(text)}")
+    return text
+
+
 def nearest(word: str, known: "Iterable[str]") -> str:
     """The known name that was probably meant, "" if there is none."""
     names = {name.lower(): name for name in known}

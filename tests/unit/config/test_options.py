@@ -265,6 +265,12 @@ TEXTS = {
     "s3_endpoint": "http://a",
     "s3_uploads_endpoint": "http://b",
     "s3_downloads_endpoint": "http://c",
+    "remote": "https://a/b",
+    "remote_mode": "r",
+    "remote_timeout": "3s",
+    "upload": "background",
+    "upload_timeout": "1m",
+    "remote_header": "A: b",
     "env": "NAME",
     "inputs_hash_var": "HASH",
 }

@@ -1,0 +1,215 @@
+"""The remotes of a run: from settings to guarded stores, and the sending of what was made."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from capsula.core.secrets import mask
+from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError
+from capsula.store.disk import DiskStore
+from capsula.store.guard import Breaker, Guarded
+from capsula.store.outbox import Outbox, empty
+from capsula.store.sealed import Sealed
+from capsula.store.tiers import Tiers
+
+if TYPE_CHECKING:
+    from capsula.config.settings import Settings
+    from capsula.ports import Remote
+
+LOCAL = ("disk", "dummy")
+S3_OPTIONS = (
+    "s3_bucket",
+    "s3_bucket_objects",
+    "s3_endpoint",
+    "s3_region",
+    "s3_uploads_endpoint",
+    "s3_uploads_region",
+    "s3_downloads_endpoint",
+    "s3_downloads_region",
+)
+# What another process needs to know to send in our place.
+HANDED_ON = (
+    "backend",
+    "remote",
+    "remote_mode",
+    "remote_timeout",
+    "upload_timeout",
+    "remote_header",
+    *S3_OPTIONS,
+)
+_BACKGROUND_SECONDS = 600.0
+
+
+class Remotes:
+    """`tiers` is the store of the run: this machine's, with the remotes behind it. `root` is its directory.
+
+    Without `--local`, what comes and goes is kept in a directory that is gone when the run has ended.
+    """
+
+    def __init__(self, settings: "Settings", root: str, say: Callable[[str], None]) -> None:
+        self.root = root
+        self.scratch = "" if settings.local else tempfile.mkdtemp(prefix="capsula-")
+        self._settings = settings
+        near = DiskStore(self.scratch or root, now=time.time)
+        self.stores = list(_opened(settings, root, say))
+        self.tiers = Tiers(
+            near,
+            self.stores if "r" in settings.remote_mode else (),
+            patience=settings.remote_timeout,
+            say=say,
+            strict=settings.strict_remote,
+        )
+
+    def send(self, say: Callable[[str], None]) -> None:
+        """After the run: what was made goes to those that may be written to, and so does what earlier runs couldn't
+        send. What isn't sent in time waits for a later run."""
+        writers = self.stores if "w" in self._settings.remote_mode else []
+        if writers and self.tiers.to_send:
+            try:
+                for remote in writers:
+                    for action in self.tiers.to_send:
+                        Outbox(self.root, remote.name).add(action)
+            except StoreError as error:
+                say(f"not sent: {error.what}")
+                return
+            if self._settings.upload == "background" and not self.scratch:
+                leave_to_another(self._settings, self.root)
+            else:
+                self._send_now(writers, say)
+
+    def end(self) -> None:
+        for remote in self.stores:
+            remote.close()
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _send_now(self, writers: list[Guarded], say: Callable[[str], None]) -> None:
+        deadline = time.monotonic() + self._settings.upload_timeout
+        for remote in writers:
+            is_new = not remote.is_left_alone()
+            error = empty(Outbox(self.root, remote.name), self.tiers.near, remote, deadline)
+            if error is not None and is_new and not self.tiers.has_told(remote.name):
+                say(f"not sent: {error.what}; it is kept to be sent by a later run")
+
+
+def _opened(settings: "Settings", root: str, say: Callable[[str], None]) -> Iterator[Guarded]:
+    """One that can't be is said, and is as if it weren't named; but for those who want no run without it."""
+    for url in urls(settings):
+        try:
+            yield Guarded(Sealed(open_remote(url, settings)), Breaker(root, url))
+        except CapsulaError as error:
+            if settings.strict or settings.strict_remote:
+                raise RemoteRequired(error.what, hint=error.hint) from error
+            hint = f" ({error.hint})" if error.hint else ""
+            say(f"{error.what}{hint}; going on without it")
+
+
+def send_all(settings: "Settings", root: str) -> list[StoreError]:
+    """Send what waits in this store; what keeps some of it from being sent."""
+    found = []
+    near = DiskStore(root, now=time.time)
+    for url in urls(settings):
+        remote = Guarded(Sealed(open_remote(url, settings)), Breaker("", url))
+        deadline = time.monotonic() + max(settings.upload_timeout, _BACKGROUND_SECONDS)
+        if error := empty(Outbox(root, remote.name), near, remote, deadline):
+            found.append(error)
+    return found
+
+
+def leave_to_another(settings: "Settings", root: str) -> None:
+    """Start a process of its own that sends what waits. The settings, which may hold credentials, go through a pipe."""
+    asked = {name: getattr(settings, name) for name in HANDED_ON}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "capsula.cli.send"],
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    with process.stdin as pipe:
+        pipe.write(json.dumps([root, asked]).encode())
+
+
+def urls(settings: "Settings") -> list[str]:
+    """In the order in which they are asked."""
+    found = [] if settings.backend in LOCAL else [settings.backend]
+    return [] if settings.remote_mode == "off" else list(dict.fromkeys((*found, *settings.remote)))
+
+
+def open_remote(url: str, settings: "Settings") -> "Remote":
+    """The store at this address. NotAvailable for a kind that isn't built, or whose library isn't installed."""
+    scheme = url.partition("://")[0]
+    if scheme in ("http", "https"):
+        from capsula.store.http import HttpStore
+
+        context = None
+        if scheme == "https" and (settings.remote_ca or settings.remote_cert):
+            import ssl
+
+            context = ssl.create_default_context(cafile=settings.remote_ca)
+            if settings.remote_cert:
+                context.load_cert_chain(settings.remote_cert, settings.remote_key)
+        return HttpStore(url, headers=headers(settings.remote_header), context=context)
+    if scheme in ("s3", "gs", "az"):
+        try:
+            from capsula.store import buckets
+        except ImportError as error:
+            raise NotAvailable(
+                f"for {mask(url)} a package is missing: {error.name}", hint="pip install 'capsula[s3]'"
+            ) from error
+        options = {name: getattr(settings, name) for name in S3_OPTIONS}
+        if url == "s3":
+            return buckets.from_options(options, os.environ)
+        return buckets.from_url(url, options, os.environ)
+    if scheme in ("grpc", "grpcs"):
+        return _open_reapi(url, settings)
+    raise NotAvailable(
+        f"the backend '{mask(url)}' is not available in this version",
+        hint="use -b disk, which keeps results on this machine",
+    )
+
+
+def _open_reapi(url: str, settings: "Settings") -> "Remote":
+    """grpc://host:port/instance, with TLS as grpcs://"""
+    try:
+        from capsula.store.reapi import Certificates, ReapiStore
+    except ImportError as error:
+        raise NotAvailable(
+            f"for {mask(url)} a package is missing: {error.name}", hint="pip install 'capsula[grpc]'"
+        ) from error
+    parts = urlsplit(url)
+    instance = parts.path.strip("/")
+    port = parts.port or (443 if parts.scheme == "grpcs" else 8980)
+    certificates = None
+    if parts.scheme == "grpcs":
+        files = (settings.remote_ca, settings.remote_key, settings.remote_cert)
+        certificates = Certificates(*(_read(path) if path else None for path in files))
+    name = f"{parts.scheme}://{parts.hostname}:{port}" + (f"/{instance}" if instance else "")
+    return ReapiStore(
+        name,
+        f"{parts.hostname}:{port}",
+        instance,
+        headers=headers(settings.remote_header),
+        certificates=certificates,
+    )
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise UsageError(f"can't read {path}: {error.strerror}") from error
+
+
+def headers(given: tuple[str, ...]) -> Mapping[str, str]:
+    return {name.strip(): value.strip() for name, _, value in (text.partition(":") for text in given)}
