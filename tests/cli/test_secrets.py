@@ -20,8 +20,13 @@ def canary(place):
 
 
 def leaks(project, *words, where="vault"):
-    """(canary, file) of all that is found in any file below, also as base64 and as an address would have it."""
+    """(canary, file) of all that is found in any file below, also as base64 and as an address would have it. In a vault
+    the index is among them: it is brought up to date first."""
     found = []
+    if where == "vault":
+        for verb in (("list", "-n", "0"), ("search", "nothing-of-this-name")):
+            project.run("capsula", *verb)
+        assert list((project.root / where).rglob("*.sqlite*"))
     for path in sorted((project.root / where).rglob("*")):
         if path.is_file() and not path.is_symlink():
             content = path.read_bytes()
@@ -142,7 +147,7 @@ def test_untracked_files_of_credentials_stay_out_of_the_snapshot_and_are_listed(
         project.write(name, f"it = {canary('file')}\n")
     project.write("plain.txt", "visible\n")
     assert project.run("capsula", "capture").returncode == 0
-    assert leaks(project, canary("file")) == []
+    assert leaks(project, canary("file")) == leaks(project, canary("file"), where="../cache") == []
     (repository,) = project.read("context.json")["git"].values()
     left_out = "\n".join(repository["snapshot"]["left_out"])
     assert [name for name in FILES if name not in left_out] == []
@@ -158,6 +163,36 @@ def test_credentials_of_git(project):
     assert project.run("capsula", "capture").returncode == 0
     assert leaks(project, GITHUB, *map(canary, ("remote", "header", "message"))) == []
     assert project.read("context.json")["probes"]["git:work"]["masked"]
+
+
+def test_credentials_of_a_cached_run(project):
+    """The vault has none; the store has what a hit replays, and nothing else."""
+    project.write("in.txt", "in\n")
+    asked = ("--cache", "--input", "in.txt", "--output", "out.txt", "--env", "MY_TOKEN")
+    run = ("sh", "-c", f"echo $MY_TOKEN | tee out.txt; : --password={canary('argv')}")
+    for _ in range(2):
+        done = project.monitor(*asked, *run, environ={"MY_TOKEN": canary("declared")})
+        assert done.stdout.decode() == canary("declared") + "\n", done
+        assert (project.root / "out.txt").read_text() == canary("declared") + "\n"
+    assert [project.read("capsule.json", at)["outcome"] for at in range(2)] == ["miss", "hit"]
+    assert leaks(project, canary("declared"), canary("argv")) == []
+    assert leaks(project, canary("argv"), where="../cache") == []
+
+
+def test_what_a_program_says_of_itself(project):
+    done = project.python(
+        f"""
+import capsula
+
+with capsula.run("x --password={canary("parameter")}") as run:
+    run.record("said", "password={canary("record")}")
+    run.note("see https://me:{canary("note")}@host/")
+    run.tag("token={canary("tag")}")
+    run.record("token", "{GITHUB}")
+"""
+    )
+    assert done.returncode == 0, done
+    assert leaks(project, GITHUB, *map(canary, ("parameter", "record", "note", "tag"))) == []
 
 
 def test_a_probe_that_fails_does_not_tell_either(project):
@@ -235,6 +270,17 @@ def test_a_variable_that_is_to_be_kept_is(project):
     assert project.read("context.json")["environment_variables"] == {"GH_TOKEN": GITHUB}
     assert project.read("post-run-info.json")["stdout"] == f"{GITHUB} ***\n"
     assert leaks(project, other) == []
+
+
+@pytest.mark.parametrize("verb", ["capture", "monitor"])
+def test_variables_are_named_that_are_to_be_kept_this_time(project, verb):
+    environ = {"GH_TOKEN": GITHUB, "OTHER_TOKEN": canary("other")}
+    words = {"capture": (), "monitor": ("sh", "-c", "echo $GH_TOKEN $OTHER_TOKEN")}[verb]
+    done = project.run("capsula", verb, "--keep", "GH_TOKEN", "--keep=NOT_SET", *words, environ=environ)
+    assert done.returncode == 0, done
+    assert project.read("context.json")["environment"]["others"]["GH_TOKEN"] == GITHUB
+    assert leaks(project, canary("other")) == []
+    assert verb == "capture" or project.read("post-run-info.json")["stdout"] == f"{GITHUB} ***\n"
 
 
 def test_a_file_that_the_user_named_is_kept_exactly_and_flagged_with_its_line(project):
