@@ -270,6 +270,15 @@ def test_the_modules_of_a_project_are_not_taken_for_ours(ws, program):
         assert json.loads(report.read_text())["ran"] is bool(ran)
 
 
+def test_the_modules_of_a_project_are_not_taken_for_those_of_the_tool(ws):
+    for name in ("capsula", "argparse", "json", "re", "shutil"):
+        ws.write(f"{name}.py", "raise SystemExit('a module of the project')")
+    ws.environ["PYTHONPATH"] = str(ws.root)
+    done = ws.tool("monitor", "-q", "sh", "-c", 'echo "$PYTHONPATH"')
+    assert (done.code, done.out) == (0, f"{ws.root}\n"), done
+    assert ws.tool("history").code == 0
+
+
 @pytest.mark.parametrize("mask", [0o077, 0o022, 0o007])
 def test_the_umask_is_the_caller_s(ws, mask):
     ws.write("in")
