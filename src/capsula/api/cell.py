@@ -10,11 +10,13 @@ from typing import Any
 
 from capsula.api.call import project_of
 from capsula.api.lifetime import Hide, Lifetime
-from capsula.engine.recording import SHOWN_LOG, Recorder
+from capsula.engine.recording import Recorder
 from capsula.execute.values import cut, represent
 
 # So much of each stream is kept, so many displays, and so many bytes of their images.
 STREAM, DISPLAYS, IMAGES = 16 << 20, 100, 64 << 20
+# So much of a stream stands in post-run-info.json itself.
+SHOWN = 1 << 20
 _SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/svg+xml": "svg", "application/pdf": "pdf"}
 
 
@@ -127,7 +129,7 @@ def _log(name: str, heard: Heard, hide: Hide, recorder: Recorder | None) -> str:
     if recorder is not None and recorder.draft is not None and text:
         with recorder.attempt(f"can't keep {name}"):
             recorder.draft.write(f"{name}.txt", text.encode("utf-8", "backslashreplace"))
-    return cut(text, SHOWN_LOG)
+    return cut(text, SHOWN)
 
 
 def _published(heard: Heard) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -150,4 +151,6 @@ def _begin_live(recorder: Recorder | None) -> Live:
 def status_of(error: BaseException | None) -> str:
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "finished"
-    return "interrupted" if isinstance(error, KeyboardInterrupt | GeneratorExit) else "failed"
+    asyncio: Any = sys.modules.get("asyncio")
+    is_cancelled = asyncio is not None and isinstance(error, asyncio.CancelledError)
+    return "interrupted" if is_cancelled or isinstance(error, KeyboardInterrupt | GeneratorExit) else "failed"

@@ -141,6 +141,8 @@ _warned: set[tuple[str, str]] = set()
 
 
 def warn(text: str) -> None:
+    if sys.stderr is None:  # to print() that would be stdout
+        return
     try:
         print(f"capsula: {text}", file=sys.stderr)
     except Exception:  # a closed stream, or one of the user's that fails
@@ -171,8 +173,8 @@ def _number(value: Any) -> object:
     kind = type(value)
     if kind in (str, bytes, dict, list, tuple):
         return None
-    if isinstance(value, bool | int | float):  # a subclass: an enum, numpy's float64
-        return bool(value) if kind is bool else int(value) if isinstance(value, int) else float(value)
+    if issubclass(kind, int | float):  # an enum, numpy's float64; what only claims to be one (a mock) isn't
+        return bool(value) if kind is bool else int(value) if issubclass(kind, int) else float(value)
     item = getattr(value, "item", None)
     if callable(item):
         found = item()

@@ -23,6 +23,7 @@ class Run:
         self._name = name
         self._directory = directory
         self._items = items
+        self._where = ""
         self._lives: list[Lifetime] = []
 
     def __enter__(self) -> Live:
@@ -37,7 +38,7 @@ class Run:
         # The same object may be used by several tasks at once.
         life = next((life for life in self._lives if life.live is lives.here()), self._lives[-1])
         self._lives.remove(life)
-        life.end(self._name, error, lambda _: {})
+        life.end(self._name or self._where, error, lambda _: {})
 
     async def __aenter__(self) -> Live:
         return self._begin(sys._getframe(1))
@@ -55,13 +56,14 @@ class Run:
             file, line, function = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
         except AttributeError:
             file, line, function = None, None, None
+        self._where = f"{os.path.basename(file or '?')}:{line}"
         where = {"source_file": file, "source_line": line, "function_name": function}
 
         def find() -> Project:
             return project_of(self._directory, file if file and os.path.isfile(file) else None)
 
         def before(hide: Hide) -> dict[str, Any]:
-            return {"run_name": hide(self._name), **where}
+            return {"run_name": hide(self._name or self._where), **where}
 
         life = Lifetime("run", find, self._items, before)
         self._lives.append(life)
@@ -78,6 +80,6 @@ def run(
 
     `directory` is the project's root; by default the nearest parent of the calling file that holds capsula.toml or
     .git. `items` are names of `[monitor.item.NAME]` in capsula.toml, whose files are recorded when the block has ended.
-    What goes wrong in recording is a warning on stderr.
+    Without a name it has that of the place in the program. What goes wrong in recording is a warning on stderr.
     """
     return Run(str(name), directory, (items,) if isinstance(items, str) else tuple(items))

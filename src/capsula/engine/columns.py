@@ -5,7 +5,6 @@ A million records of one metric are ordinary: lines are read in pieces, and a co
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
 import os
@@ -50,6 +49,10 @@ class Column:
             self.values = array(code)
         self.values.extend(values)
 
+    def pick(self, order: list[int]) -> None:
+        picked = (self.values[at] for at in order)
+        self.values = array(self.values.typecode, picked) if isinstance(self.values, array) else [*picked]
+
     def pieces(self) -> Iterator[str]:
         """The column as JSON."""
         yield "["
@@ -74,6 +77,14 @@ class Metric:
         self.value.extend([_FLOATS.get(v, v) if type(v) is str else v for v in values])
         self.step.extend(list(steps))
         self.time.extend(list(times))
+
+    def sort(self) -> None:
+        """By time; what was said at the same time stays in its order."""
+        times = self.time.values
+        order = sorted(range(len(times)), key=times.__getitem__)
+        if any(at != place for place, at in enumerate(order)):
+            for column in (self.step, self.value, self.time):
+                column.pick(order)
 
     def last(self) -> Any:
         return _word(self.value.values[-1])
@@ -113,14 +124,18 @@ def read(folder: str) -> Said:
     """What the files in there hold, of whichever process, by time; OSError when they can't be read."""
     said = Said()
     names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
-    streams = [_rows(os.path.join(folder, name), said) for name in names]
-    rows = iter(streams[0]) if len(streams) == 1 else heapq.merge(*streams, key=lambda row: row[3])
-    while batch := list(islice(rows, _ROWS)):
-        by_name: dict[str, list[Row]] = {}
-        for row in batch:
-            by_name.setdefault(row[0], []).append(row)
-        for name, some in by_name.items():
-            said.metrics.setdefault(name, Metric()).extend(some)
+    for name in names:  # one after the other: there may be more than a process may have open
+        rows = _rows(os.path.join(folder, name), said)
+        while batch := list(islice(rows, _ROWS)):
+            by_name: dict[str, list[Row]] = {}
+            for row in batch:
+                by_name.setdefault(row[0], []).append(row)
+            for title, some in by_name.items():
+                said.metrics.setdefault(title, Metric()).extend(some)
+    if len(names) > 1:
+        for metric in said.metrics.values():
+            metric.sort()
+        said.metrics = dict(sorted(said.metrics.items(), key=lambda item: item[1].time.values[0]))
     return said
 
 

@@ -16,51 +16,56 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | getattr(os, "O_CLO
 
 
 class Pen:
-    """Adds lines to the live capsule at `path`. OSError when there is none, or none any more, or the disk is full."""
+    """Adds lines to the live capsule at `path`. OSError when there is none, or none any more, or the disk is full.
 
-    __slots__ = ("_folder", "_identity", "_is_torn", "_number", "_pid")
+    Threads share it without a lock, which a fork could leave locked: what belongs to a file is in one tuple, and that
+    two threads open a file each does no harm.
+    """
+
+    __slots__ = ("_file", "_folder", "_is_torn")
 
     def __init__(self, path: str) -> None:
         self._folder = os.path.join(path, FOLDER)
-        self._number = -1
-        self._pid = 0
-        self._identity = (0, 0)
+        # Process, descriptor, device and inode.
+        self._file = (0, -1, 0, 0)
         self._is_torn = False
 
     def write(self, line: bytes) -> None:
         """`line` is whole and ends with a newline."""
-        if self._pid != os.getpid():
-            self._open()
-        # Programs close descriptors that aren't theirs (daemons do); the next file they open has this number then.
-        look = os.fstat(self._number) if self._number >= 0 else None
-        if look is None or (look.st_dev, look.st_ino) != self._identity:
-            self._open()
+        number = self._number()
         if self._is_torn:
             line = b"\n" + line
-        written = os.write(self._number, line)
+        written = os.write(number, line)
         self._is_torn = written < len(line)
         if self._is_torn:
             raise OSError("only a part of it could be written")
 
     def close(self) -> None:
-        if self._number < 0 or self._pid != os.getpid():
-            return
+        pid, number, *identity = self._file
+        self._file = (0, -1, 0, 0)
         try:
-            look = os.fstat(self._number)
-            if (look.st_dev, look.st_ino) == self._identity:
-                os.close(self._number)
+            if pid == os.getpid() and _identity(number) == (*identity,):
+                os.close(number)
+        except OSError:
+            return
+
+    def _number(self) -> int:
+        pid, number, *identity = self._file
+        try:
+            # Programs close descriptors that aren't theirs (daemons do); the next file that they open has this number.
+            if pid == os.getpid() and _identity(number) == (*identity,):
+                return number
         except OSError:
             pass
-        self._number = -1
-
-    def _open(self) -> None:
-        self._number, self._is_torn = -1, False
-        self._pid = os.getpid()
-        name = f"{self._pid}-{os.urandom(4).hex()}{SUFFIX}"
+        name = f"{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
         number = os.open(os.path.join(self._folder, name), _FLAGS, 0o600)
-        look = os.fstat(number)
-        self._identity = (look.st_dev, look.st_ino)
-        self._number = number
+        self._file = (os.getpid(), number, *_identity(number))
+        return number
+
+
+def _identity(number: int) -> tuple[int, int]:
+    look = os.fstat(number)
+    return look.st_dev, look.st_ino
 
 
 def open_live(path: str) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CONTEXT, BEFORE, AFTER = "context.json", "pre-run-info.json", "post-run-info.json"
 PACKAGES = "packages.json"
+# So many metrics stand in capsule.json; all of them are in metrics.json.
+SHOWN_METRICS = 1000
 # So much of a log stands in post-run-info.json itself; all of it is in a file beside.
 SHOWN_LOG = 1 << 20
 _PIECE = 8 << 20
@@ -255,8 +257,9 @@ def _summary(said: Said) -> dict[str, object]:
     """What stands in capsule.json: of each metric the last value, and between which values it was."""
     told: dict[str, object] = {}
     if said.metrics:
-        told["metrics"] = {name: metric.last() for name, metric in said.metrics.items()}
-        told["metric_ranges"] = {name: metric.extent() for name, metric in said.metrics.items()}
+        some = list(said.metrics.items())[:SHOWN_METRICS]
+        told["metrics"] = {name: metric.last() for name, metric in some}
+        told["metric_ranges"] = {name: metric.extent() for name, metric in some}
     if said.tags:
         told["tags"] = said.tags
     if said.notes:

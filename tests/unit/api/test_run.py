@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import decimal
+import gc
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import unittest.mock
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -344,3 +348,75 @@ def test_the_files_of_an_item_belong_to_a_run(project: Any) -> None:
         Path("made").write_text("made")
     assert (project.capsules()[0] / "made").read_text() == "made"
     assert project.read()["items"] == ["x"]
+
+
+def test_a_run_without_a_name_has_that_of_its_place(project: Any) -> None:
+    with project.run():
+        pass
+    name, _, line = project.read()["command"].partition(":")
+    assert name == "test_run.py"
+    assert "with project.run():" in Path(__file__).read_text().splitlines()[int(line) - 1]
+
+
+def test_a_mock_is_no_number(project: Any) -> None:
+    with project.run() as run:
+        run.record("x", unittest.mock.MagicMock(spec=int))
+    assert project.read("metrics.json")["x"]["value"][0]["type"] == "unittest.mock.MagicMock"
+
+
+def test_without_stderr_nothing_is_said_on_stdout(
+    project: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    capsula.record("x", 1)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_vault_that_goes_away_meanwhile_stops_nothing(project: Any, capsys: Any) -> None:
+    with project.run() as run:
+        run.record("x", 1)
+        shutil.rmtree(project.root / "vault")
+        run.record("x", 2)
+        run.output("capsula.toml", copy=True)
+    assert not (project.root / "vault").exists()
+    assert "capsula: " in capsys.readouterr().err
+
+
+def test_a_cancelled_task_is_interrupted(project: Any) -> None:
+    async def work() -> None:
+        async with project.run("work"):
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert project.read()["status"] == "interrupted"
+
+
+def test_of_very_many_metrics_some_are_in_the_summary_and_all_in_the_columns(project: Any) -> None:
+    with project.run() as run:
+        for number in range(1200):
+            run.record(f"m{number}", number)
+    assert len(project.read()["metrics"]) == 1000
+    assert len(project.read("metrics.json")) == 1200
+
+
+def test_a_run_keeps_nothing_of_the_program_alive(project: Any) -> None:
+    class Big: ...
+
+    big = Big()
+    seen = weakref.ref(big)
+    same = project.monitor(lambda value: value)
+    with project.run() as run:
+        run.record("x", big)
+        same(big)
+    with pytest.raises(ValueError, match="x"):
+        project.monitor(lambda value: int("x"))(big)
+    del big
+    gc.collect()
+    assert seen() is None

@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,48 @@ def test_a_million_records_need_little_memory(capsule: Path) -> None:
     arrays = [metric.step.values, metric.value.values, metric.time.values]
     assert [len(each) for each in arrays] == [1_000_000] * 3
     assert all(memoryview(each).nbytes == 8_000_000 for each in arrays)
+
+
+def test_more_files_than_a_process_may_open_are_read(capsule: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for number in range(300):
+        line = metric_line("a", number, number, float(number))
+        (capsule / f"live/{(number * 7) % 300:03}-x.jsonl").write_bytes(line)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        said = columns.read(live.close_live(str(capsule)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert said.metrics["a"].value.values.tolist() == list(range(300))
+    assert said.metrics["a"].step.values.tolist() == list(range(300))
+
+
+def test_a_pen_that_many_threads_open_at_once_loses_nothing(capsule: Path) -> None:
+    barrier = threading.Barrier(8, timeout=30)
+    pen = Pen(str(capsule))
+
+    def write(number: int) -> None:
+        barrier.wait()
+        pen.write(metric_line("a", number, None, 0.0))
+
+    for _ in range(20):
+        pen.close()
+        threads = [threading.Thread(target=write, args=(at,)) for at in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(read_back(capsule)["a"]["value"]) == sorted([*range(8)] * 20)
+
+
+def test_a_line_that_the_disk_cut_short_does_not_spoil_the_next(capsule: Path, monkeypatch: Any) -> None:
+    pen = Pen(str(capsule))
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda number, line: real(number, line[:4]))
+    with pytest.raises(OSError, match="only a part"):
+        pen.write(metric_line("a", 1, None, 0.0))
+    monkeypatch.undo()
+    pen.write(metric_line("a", 2, None, 1.0))
+    said = columns.read(live.close_live(str(capsule)))
+    assert said.metrics["a"].value.values.tolist() == [2]
+    assert said.unread == 1
