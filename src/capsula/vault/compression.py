@@ -79,7 +79,7 @@ def _zstd() -> Any:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         try:
-            from backports import zstd  # type: ignore[import-not-found, no-redef, unused-ignore]
+            from backports import zstd  # type: ignore[import-not-found, import-untyped, no-redef, unused-ignore]
         except ImportError:
             raise NotAvailable(
                 "this Python can't read or write .zst", hint="pip install 'capsula[zstd]', or use .tar.gz"
