@@ -12,6 +12,7 @@ import memory
 import miss
 import report
 import storesize
+import vault
 from tools import Options
 
 SCRATCH = Path(__file__).resolve().parent.parent / "build" / "bench"
@@ -23,8 +24,9 @@ PARTS: dict[str, Callable[[Options], report.Part]] = {
     "growth": growth.run,
     "memory": memory.run,
     "store": storesize.run,
+    "vault": vault.run,
 }
-ROUNDS = {"hits": 15, "miss": 31, "hashing": 7, "growth": 9, "memory": 1, "store": 1}
+ROUNDS = {"hits": 15, "miss": 31, "hashing": 7, "growth": 9, "memory": 1, "store": 1, "vault": 9}
 
 
 def options() -> argparse.ArgumentParser:

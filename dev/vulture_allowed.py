@@ -21,7 +21,6 @@ EMPTY  # the digest of nothing, as authors of stores and tests know it
 user_seconds  # what a run cost, for those who record runs, up to max_rss_kb
 system_seconds
 max_rss_kb
-merged  # of remarks, for capsules that come back
 MemoryStore  # for tests, ours and those of plugin authors
 read_size  # the count as others see it, for tests
 BlobStoreContract  # for plugin authors

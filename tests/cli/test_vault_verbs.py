@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -278,3 +279,15 @@ def test_gc_finishes_a_removal_and_takes_crashed_runs(vault):
     assert vault.names() == [name]
     assert vault.run("gc", "--crashed", "0").startswith("Removed 1 capsule: ")
     assert vault.names() == []
+
+
+def test_a_python_without_sqlite_is_named(vault):
+    vault.monitor("true")
+    script = (
+        "import sys; sys.modules['sqlite3'] = None; from capsula.cli.capsula import main; sys.exit(main())"
+    )
+    words = [sys.executable, "-c", script, "list"]
+    done = subprocess.run(words, cwd=vault.ws.root, env=vault.ws.environ, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "built without sqlite3" in done.stderr
+    assert "inside capsula" not in done.stderr

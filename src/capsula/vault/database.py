@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
+from capsula.errors import NotAvailable
 from capsula.vault.ours import make_place, place
 from capsula.vault.vault import VaultError
 
+try:
+    import sqlite3
+except ImportError as error:
+    raise NotAvailable(
+        "this Python was built without sqlite3, which finding capsules needs",
+        hint="capsules are plain files: ls, cat",
+    ) from error
+
+Connection = sqlite3.Connection
+Error = sqlite3.Error
 FILE, LOCK = "index.sqlite", "index.lock"
 _VERSION = 1
 _WAIT_MS = 5000

@@ -19,14 +19,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Self, TypeVar
 
 from capsula.vault import remarks
-from capsula.vault.database import Database, is_damage
+from capsula.vault.database import Connection, Database, Error, is_damage
 from capsula.vault.facts import Fact, Facts, flatten, read_contents, sections
 from capsula.vault.query import Condition, named
 from capsula.vault.record import DAMAGED, Capsule, read_capsule
@@ -275,12 +274,12 @@ class Index:
         """Do it; after a failure of the index once more with a new one, then with one in memory."""
         try:
             return work()
-        except sqlite3.Error as error:
+        except Error as error:
             try:
                 self._database.replace() if is_damage(error) else self._database.leave()
                 self._refresh(progress)
                 return work()
-            except (OSError, sqlite3.Error):
+            except (OSError, Error):
                 pass
         self._database.leave(empty=True)
         self._refresh(progress)
@@ -311,7 +310,7 @@ def _has(database: Database, row: _Row) -> bool:
     return {digest for (digest,) in held} == {digest for digest, *_ in row.parts}
 
 
-def _drop(database: sqlite3.Connection, directory: bytes) -> list[bytes]:
+def _drop(database: Connection, directory: bytes) -> list[bytes]:
     """The digests of the parts that nobody else has: these go, too."""
     rows = database.execute("SELECT key FROM capsule WHERE directory = ?", (directory,)).fetchall()
     dropped = []
@@ -328,7 +327,7 @@ def _drop(database: sqlite3.Connection, directory: bytes) -> list[bytes]:
     return dropped
 
 
-def _insert(database: sqlite3.Connection, row: _Row, keys: dict[bytes, int]) -> None:
+def _insert(database: Connection, row: _Row, keys: dict[bytes, int]) -> None:
     """`keys` are those of the parts that this transaction has met."""
     key = database.execute(
         "INSERT INTO capsule (directory, stamp, id, status, record, said) VALUES (?, ?, ?, ?, ?, ?)",
@@ -341,7 +340,7 @@ def _insert(database: sqlite3.Connection, row: _Row, keys: dict[bytes, int]) -> 
     database.executemany("INSERT INTO holds VALUES (?, ?)", held)
 
 
-def _key_of(database: sqlite3.Connection, part: _Part) -> int:
+def _key_of(database: Connection, part: _Part) -> int:
     digest, names, _ = part
     database.execute("INSERT OR IGNORE INTO shape (names) VALUES (?)", (names,))
     database.execute(
