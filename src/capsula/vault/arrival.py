@@ -24,10 +24,11 @@ from capsula.vault import remarks
 from capsula.vault.archive import Reader
 from capsula.vault.blobs import Blobs, sealed_mode
 from capsula.vault.bundle import BundleError, Entry, Kind, Manifest, Member, Packed
+from capsula.vault.durability import flush
 from capsula.vault.ours import locked, make_place
 from capsula.vault.record import read_capsule
 from capsula.vault.remarks import Remarks
-from capsula.vault.vault import RECORD, TOLD, VaultError, flush
+from capsula.vault.vault import RECORD, TOLD, VaultError
 
 FOLDER = "incoming"
 _LOCK = ".lock"
@@ -47,9 +48,13 @@ def plan(root: str, manifest: Manifest) -> Plan:
         names = os.listdir(root)
     except FileNotFoundError:
         names = []
+    # A directory's name ends in the last digits of its capsule's id.
+    endings: dict[str, list[str]] = {}
+    for name in names:
+        endings.setdefault(name[-6:], []).append(name)
     new, there = [], []
     for capsule in manifest.capsules:
-        path = _place_of(root, capsule, names)
+        path = _place_of(root, capsule, endings.get(capsule.id[-6:], []))
         if path is None:
             new.append(capsule)
         elif _is_same(path, capsule):
@@ -107,6 +112,7 @@ class _Stage:
         self._wanted = {entry.content for capsule in found.new for entry in capsule.entries if entry.sha256}
         self._first: dict[tuple[str, bool], str] = {}
         self._files: list[tuple[str, Entry]] = []
+        self._made: set[str] = set()
 
     def keep(self, member: Member) -> BinaryIO | None:
         path = os.path.join(self._place, from_text(member.path))
@@ -119,7 +125,7 @@ class _Stage:
         if entry is None or member.kind is Kind.DIRECTORY:
             os.makedirs(path, mode=0o700)
             return None
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        self._make_above(path)
         if member.kind is Kind.LINK:
             os.symlink(from_text(member.target), path)
         else:
@@ -134,8 +140,14 @@ class _Stage:
                 blobs.share(path, entry.sha256)
         flush([path for path, _ in self._files])
 
+    def _make_above(self, path: str) -> None:
+        folder = os.path.dirname(path)
+        if folder not in self._made:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            self._made.add(folder)
+
     def _open(self, path: str, entry: Entry, *, is_new: bool) -> BinaryIO:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        self._make_above(path)
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, sealed_mode(entry.mode))
         self._first[entry.content] = path
         if is_new:
@@ -152,18 +164,17 @@ def _link_or_copy(source: str, target: str, entry: Entry) -> None:
 
 
 def _place_of(root: str, capsule: Packed, names: list[str]) -> str | None:
-    """Where the vault has something with its name or its id. A directory's name ends in the last digits of its id."""
+    """Where the vault has something with its name, or it under another of these names."""
     own = os.path.join(root, from_text(capsule.name))
     if os.path.lexists(own):
         return own
     for name in names:
-        if name.endswith(capsule.id[-6:]):
-            try:
-                found = read_capsule(os.path.join(root, name))
-            except VaultError:
-                continue
-            if found is not None and found.id == capsule.id:
-                return found.path
+        try:
+            found = read_capsule(os.path.join(root, name))
+        except VaultError:
+            continue
+        if found is not None and found.id == capsule.id:
+            return found.path
     return None
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from capsula.core.names import printable, to_text
 from capsula.errors import CapsulaError
 from capsula.vault.blobs import Blobs, clone_into, digest_of, sealed_mode
+from capsula.vault.durability import flush
 
 FORMAT = 1
 MARK, RECORD = ".capsula-vault", "capsule.json"
@@ -30,7 +31,6 @@ _NAMES = {RECORD, *TOLD, PACKAGES, "stdout.txt", "stderr.txt", "live", "said"}
 _CHUNK = 1 << 20
 _LARGE = 1 << 20  # to look for such a file in the vault costs less than to copy it once more
 _LONGEST = 150
-_AT_ONCE = 100
 
 
 class VaultError(CapsulaError):
@@ -234,24 +234,6 @@ def _copy_in_place(path: str) -> None:
     aside = f"{path}.new"
     _copy_file(path, aside)
     os.replace(aside, path)
-
-
-def flush(paths: list[str]) -> None:
-    """To the disk with them. All are told to go before the first is waited for: then one write of the journal does for
-    all, where one by one each had its own."""
-    for start in range(0, len(paths), _AT_ONCE):
-        opened: list[int] = []
-        try:
-            for path in paths[start : start + _AT_ONCE]:
-                opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                # The name of it notwithstanding, this begins to write. What is large would be read again later.
-                if hasattr(os, "posix_fadvise") and os.fstat(opened[-1]).st_size < _LARGE:
-                    os.posix_fadvise(opened[-1], 0, 0, os.POSIX_FADV_DONTNEED)
-            for descriptor in opened:
-                os.fsync(descriptor)
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
 
 
 def _remove(path: str) -> None:
