@@ -2,7 +2,7 @@
 
 A lock needs the hash of what was downloaded, and nothing installed remembers that of a wheel from an index. So the lock
 has the distributions that came from version control, a directory or an address, and the others stand in its
-`tool.capsula.unlocked`, by name and version; requirements.txt has all of them.
+`tool.capsula.unlocked`, by name and version; requirements-installed.txt has all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 from capsula.probe.distributions import Distribution
 
-PYLOCK, REQUIREMENTS = "pylock.toml", "requirements.txt"
+# A requirements.txt is the first thing that users have copied: theirs keeps its name.
+PYLOCK, REQUIREMENTS = "pylock.toml", "requirements-installed.txt"
 # PEP 440, as far as a lock may have it.
 _VERSION = re.compile(
     r"(\d+!)?\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+([._-][a-z0-9]+)*)?", re.IGNORECASE

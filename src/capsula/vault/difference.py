@@ -28,7 +28,7 @@ _RESTLESS_FACTS = re.compile(
 )
 _OWN_FILES = {
     "capsule.json", "context.json", "pre-run-info.json", "post-run-info.json", "stdout.txt", "stderr.txt",
-    "metrics.json", "samples.json", "packages.json", "pylock.toml", "requirements.txt",
+    "metrics.json", "samples.json", "packages.json", "pylock.toml", "requirements-installed.txt",
 }  # fmt: skip
 _KNOWN_SECTIONS = {
     "root_directory", "cwd", "timestamp", "probes", "platform", "host", "cpu", "environment_variables", "environment",

@@ -167,7 +167,7 @@ def test_distributions_are_told_with_their_origin(tmp_path: Path) -> None:
     packages = {row["name"]: row for row in lock["packages"]}
     unlocked = {row["name"]: row["version"] for row in lock["tool"]["capsula"]["unlocked"]}
     assert unlocked == {"plain": "1.0", "odd": "1"}
-    assert found.files["requirements.txt"].decode().splitlines() == [
+    assert found.files["requirements-installed.txt"].decode().splitlines() == [
         "fromgit @ git+https://***@host/x@abc",
         "-e file:///src",
         "odd==1",
