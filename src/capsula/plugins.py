@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from capsula.config.project import Project
     from capsula.config.settings import Settings
     from capsula.engine.looking import Asked
+    from capsula.execute import process
+    from capsula.execute.watch import Watch
     from capsula.ports import ActionCache, BlobStore, Inputs, Outcome, Probe
     from capsula.remotes import Remotes
     from capsula.vault.vault import Vault
@@ -253,6 +255,9 @@ def execute(
     inputs_hash: str,
     store_root: "str | None",
     spools: "list[str]",
+    *,
+    watch: "Watch | None" = None,
+    late: "Callable[[process.Outcome], None] | None" = None,
 ) -> "Outcome":
     """Run the command. With a store, its streams are captured as the recipe says, in spool files when they are long."""
     from capsula.execute.process import run_command
@@ -264,7 +269,9 @@ def execute(
     else:
         wanted.pop(name, None)
     if store_root is None:
-        return run_command(recipe.argv, wanted, spool_dir=None, capture=(False, False), last=True)
+        return run_command(
+            recipe.argv, wanted, spool_dir=None, capture=(False, False), last=True, watch=watch, late=late
+        )
     outcome = run_command(
         recipe.argv,
         wanted,
@@ -272,6 +279,8 @@ def execute(
         capture=recipe.captures,
         last=True,
         meanwhile=_load_what_follows,
+        watch=watch,
+        late=late,
     )
     spools += [
         log.path for log in (outcome.stdout, outcome.stderr) if log is not None and log.path is not None

@@ -83,7 +83,8 @@ def test_a_hit_says_which_run_made_the_result_and_claims_no_run_of_its_own(proje
     assert hit["made_by"]["run"] == made["result"]["run"]
     assert (made["started"], after["started"]) == (True, False)
     assert (after["exit_code"], after["stdout"], after["stderr"]) == (0, "one\n", "told\n")
-    assert "user_seconds" not in after
+    assert "resources" in made
+    assert "resources" not in after
     assert after["result"]["restored"]["written"] == 1
     assert [row["path"] for row in after["result"]["inputs"]] == ["in.txt"]
     assert project.read("pre-run-info.json")["cache"]["outputs"] == ["out.txt"]

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from capsula import engine, plugins
 from capsula.api import cached
 from capsula.api.cached import Declared
-from capsula.api.current import LIVE
 from capsula.config.project import Project
 from capsula.core.names import printable
-from capsula.engine.recording import Recorder
 from capsula.errors import UsageError
 from capsula.execute.stdio import in_order, replay
 
 if TYPE_CHECKING:
+    from capsula.cli.running import Running
     from capsula.ports import Outcome
 
     Order = tuple[tuple[int, int], ...]
@@ -58,15 +57,12 @@ class CachedCommand:
     """One run of a command with its session. What the engine does with the outside world goes through here, so that the
     capsule can tell of it."""
 
-    def __init__(self, session: plugins.Session, recorder: Recorder) -> None:
+    def __init__(self, session: plugins.Session, running: Running) -> None:
         self.session = session
+        self.running = running
         self.start_ns = time.time_ns()
         self.outcome: Outcome | None = None
         self.logs: tuple[Log | None, Log | None] = (None, None)
-        environ = dict(os.environb)
-        if recorder.draft is not None:
-            environ[LIVE.encode()] = os.fsencode(recorder.draft.path)
-        self._environ = environ
         session.world.execute = self._execute
         session.world.replay = self._replay
 
@@ -86,7 +82,13 @@ class CachedCommand:
     def _execute(self, inputs_hash: str) -> Outcome:
         session = self.session
         self.outcome = plugins.execute(
-            session.recipe, self._environ, inputs_hash, session.store_root, session.spools
+            session.recipe,
+            self.running.environ,
+            inputs_hash,
+            session.store_root,
+            session.spools,
+            watch=self.running.watch,
+            late=self.running.late,
         )
         return self.outcome
 
@@ -99,16 +101,16 @@ class CachedCommand:
 
 
 def run(
-    recorder: Recorder,
+    running: Running,
     project: Project,
     declared: Declared,
     command: tuple[str, ...],
     *,
     name: str | None,
-    plainly: Callable[[], Outcome],
 ) -> tuple[Outcome, dict[str, Any], Callable[[], None]]:
     """The outcome, what the capsule tells of the result, and what is to be called when it has its logs. Where it can't
-    be a cached action, it is run `plainly`, and the reason is said."""
+    be a cached action, it is run plainly, and the reason is said."""
+    recorder = running.recorder
     try:
         if not (declared.inputs or declared.environment or declared.context):
             raise UsageError(
@@ -116,12 +118,12 @@ def run(
                 hint="name it with --input 'src/**', or in capsula.toml under [monitor.item.NAME.inputs]",
             )
         session = cached.open_session(declared, project, recorder, command, name=name, cwd=recorder.cwd)
-        ready = CachedCommand(session, recorder)
+        ready = CachedCommand(session, running)
     except Exception as error:
         reason = cached.why_not(error)
         recorder.notes.append(f"not cached: {reason}")
         recorder.warn(f"not cached: {reason}")
-        return plainly(), cached.uncached(reason), lambda: None
+        return running.run(command), cached.uncached(reason), lambda: None
     outcome, result = ready.run()
     return outcome, result, session.remove_spools
 

@@ -12,16 +12,15 @@ from capsula import ports
 from capsula.api import cached as cached_runs
 from capsula.api import steps
 from capsula.api.cached import Declared
-from capsula.api.current import LIVE
 from capsula.cli import cached
+from capsula.cli.running import Running, let_go_of_stdout, status
+from capsula.cli.running import result as result_of
 from capsula.config.project import Item, Project, find_project, keeping
 from capsula.core.names import printable
 from capsula.core.secrets import hidden_words, mask_words
 from capsula.engine import recording
 from capsula.engine.recording import Recorder
 from capsula.errors import UsageError
-from capsula.execute.process import Outcome, run_command
-from capsula.execute.spawn import child_environment
 
 # As for `capsule --strict`: it was us, not the command.
 NOT_RUN = 125
@@ -77,25 +76,26 @@ def monitor(words: Sequence[str]) -> int:
         recorder.seal("failed", {**_summary(asked), "exit_code": NOT_RUN})
         return NOT_RUN
     sys.stdout.flush()
+    running = Running(recorder, lambda: _summary(asked))
     outcome: ports.Outcome
     result, done = None, _nothing
     if declared is None:
-        outcome = _run(recorder, asked.command)
+        outcome = running.run(asked.command)
     else:
         try:
             outcome, result, done = cached.run(
-                recorder,
+                running,
                 project,
                 declared,
                 asked.command,
                 name=items[0].name if items else None,
-                plainly=lambda: _run(recorder, asked.command),
             )
         except KeyboardInterrupt:  # while another run of the same action was waited for
             recorder.seal("interrupted", _summary(asked))
             raise
+    let_go_of_stdout()
     try:
-        _after(recorder, items, asked, outcome, result)
+        _after(running, items, asked, outcome, result)
     except Exception as error:
         # The command has run; its exit code stands.
         _warn(f"not all is recorded: {type(error).__name__}: {error}")
@@ -130,31 +130,25 @@ def _before(
     )
 
 
-def _run(recorder: Recorder, command: tuple[str, ...]) -> Outcome:
-    wanted = child_environment(dict(os.environb))
-    folder = None
-    if recorder.draft is not None:
-        folder = recorder.draft.path
-        wanted[LIVE.encode()] = os.fsencode(folder)
-    return run_command(command, wanted, spool_dir=folder, last=True)
-
-
 def _after(
-    recorder: Recorder,
+    running: Running,
     items: list[Item],
     asked: Asked,
     outcome: ports.Outcome,
     result: dict[str, Any] | None,
 ) -> None:
+    recorder = running.recorder
     rules = [rule for item in items for rule in item.files]
     files = steps.hashes(recorder, rules)
     recording.take(recorder, rules)
-    recording.after_command(recorder, outcome, files, result)
-    status = "finished" if outcome.exit_code == 0 else "failed"
-    if outcome.interrupted_by:
-        status = "interrupted"
+    recording.write_samples(recorder, running.watch.series.columns())
+    resources = running.resources(outcome)
+    recording.after_command(recorder, outcome, files, resources, result)
     summary = {**_summary(asked), **(cached_runs.summary(result) if result is not None else {})}
-    recorder.seal(status, {**summary, "exit_code": outcome.exit_code, "seconds": round(outcome.seconds, 6)})
+    if resources:
+        cpu = round(resources["user_seconds"] + resources["system_seconds"], 6)
+        summary |= {"cpu_seconds": cpu, "peak_memory": resources["peak_memory"]}
+    recorder.seal(status(outcome), {**summary, **result_of(outcome)})
     if result is not None and not asked.quiet and (said := cached.sentence(result)):
         _warn(said)
     if recorder.draft is not None and not asked.quiet:

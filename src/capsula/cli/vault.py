@@ -11,7 +11,7 @@ from typing import Any
 
 from capsula.cli import metrics
 from capsula.cli.finding import find_capsule
-from capsula.cli.narrate import duration
+from capsula.cli.narrate import duration, size
 from capsula.cli.render import BOLD, DIM, Cell, Column, Sheet, counted, table
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
@@ -78,7 +78,8 @@ def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
         ("status", _status(capsule, record)),
         ("started", moment_of(record)),
         ("time", duration(record["seconds"]) if "seconds" in record else None),
-        ("memory", f"{after['max_rss_kb'] // 1024} MiB at most" if after.get("max_rss_kb") else None),
+        ("CPU", duration(record["cpu_seconds"]) if "cpu_seconds" in record else None),
+        ("memory", f"{size(record['peak_memory'])} at most" if record.get("peak_memory") else None),
         ("parent", record.get("parent")),
         ("directory", context.get("cwd")),
         *_surroundings(context),

@@ -1,7 +1,7 @@
 """Hiding: texts and JSON values of a record without what looks like a credential, and which files hold them by name."""
 
 from capsula.core.secrets import is_secret, is_telling, mask
-from capsula.core.tokens import PLACEHOLDERS, may_have_tokens, tokens
+from capsula.core.tokens import PLACEHOLDERS, beginnings, may_have_tokens, tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -227,6 +227,12 @@ def hide(text: str, values: "frozenset[str]", kept: "frozenset[str]" = frozenset
     text, tokens_found = _without_tokens(text, kept)
     shown, lines_found = _without_lines(text)
     return shown, found + tokens_found + lines_found
+
+
+def traces() -> "tuple[str, ...]":
+    """What a line has to hold, in letters of any size, for `hide` to find anything in it but the values. (Beside "@"
+    there has to be "://".)"""
+    return (*_TRACES, *beginnings())
 
 
 def _patterns(text: str) -> str:

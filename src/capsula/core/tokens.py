@@ -120,6 +120,11 @@ def may_have_tokens(text: str, digits: "dict[int, str]") -> bool:
     return False
 
 
+def beginnings() -> "tuple[str, ...]":
+    """How tokens and private keys begin."""
+    return (*[prefix for prefix, _, _, _ in _SHAPES], _KEY_BEGINS)
+
+
 def words_in_addresses(text: str) -> "Iterator[Place]":
     """Where passwords of addresses stand (`https://me:word@host`), without those that are plainly none."""
     at = text.find("@")

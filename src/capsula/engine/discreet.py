@@ -64,17 +64,20 @@ class Discreet:
         return self._inner.free_name(wanted)
 
     def seal(self, status: str, summary: dict[str, object]) -> None:
+        self._inner.seal(status, self._told(summary))
+
+    def leave(self, status: str, summary: dict[str, object]) -> None:
+        self._inner.leave(status, self._told(summary))
+
+    def _told(self, summary: dict[str, object]) -> dict[str, object]:
         hidden = hide_all(summary, self.values, self._kept)
         assert isinstance(hidden, dict)
         notes = hidden.get("notes")
-        self._inner.seal(
-            status,
-            {
-                **hidden,
-                "notes": [*(notes if isinstance(notes, list) else []), *self.notes],
-                "secrets": self.secrets,
-            },
-        )
+        return {
+            **hidden,
+            "notes": [*(notes if isinstance(notes, list) else []), *self.notes],
+            "secrets": self.secrets,
+        }
 
     def _hidden(self, content: bytes) -> bytes:
         try:

@@ -6,10 +6,12 @@ note in the capsule, and the program runs all the same.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from capsula.core.hiding import forms, hide
 from capsula.core.names import printable
-from capsula.engine import columns, discreet, live
+from capsula.engine import columns, discreet, live, logs
 from capsula.engine.columns import Said
 from capsula.engine.looking import look, told
 from capsula.errors import CapsulaError
@@ -29,12 +31,11 @@ if TYPE_CHECKING:
     from capsula.ports import Captured, Draft, FileRule, Outcome
 
 CONTEXT, BEFORE, AFTER = "context.json", "pre-run-info.json", "post-run-info.json"
-PACKAGES = "packages.json"
+PACKAGES, SAMPLES = "packages.json", "samples.json"
 # So many metrics stand in capsule.json; all of them are in metrics.json.
 SHOWN_METRICS = 1000
 # So much of a log stands in post-run-info.json itself; all of it is in a file beside.
 SHOWN_LOG = 1 << 20
-_PIECE = 8 << 20
 
 
 @dataclass(slots=True)
@@ -98,6 +99,12 @@ class Recorder:
                 self.draft.seal(status, {**told, "troubles": self.troubles, "notes": self.notes})
                 if isinstance(self.draft, discreet.Discreet) and self.draft.secrets:
                     self.warn(discreet.told(self.draft.secrets))
+
+    def leave(self, status: str, summary: dict[str, object]) -> None:
+        """As it is, at once, without a look at what is in it."""
+        if self.draft is not None:
+            with self.attempt("can't say how it ended"):
+                self.draft.leave(status, {**summary, "troubles": self.troubles, "notes": self.notes})
 
 
 def capture(recorder: Recorder, probes: Iterable[Asked], rules: Iterable[FileRule]) -> bool:
@@ -271,9 +278,11 @@ def after_command(
     recorder: Recorder,
     outcome: Outcome,
     files: Mapping[str, Any],
+    resources: Mapping[str, Any],
     result: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """post-run-info.json of a command: the fields of the seed first. `result`: of a cached action, which one it is."""
+    """post-run-info.json of a command: the fields of the seed first. `resources`: what it used, {} where no process was
+    made; `result`: of a cached action, which one it is."""
     record: dict[str, Any] = {
         "root_directory": recorder.root,
         "timestamp": iso(outcome.end_ns),
@@ -284,12 +293,12 @@ def after_command(
         "stderr": _log(recorder, "stderr", outcome.stderr),
         "exit_code": outcome.exit_code,
         "signal": outcome.signal,
+        "interrupted_by": outcome.interrupted_by or None,
         "started": outcome.started,
         "order": [list(turn) for turn in outcome.order],
     }
-    for name in ("user_seconds", "system_seconds", "max_rss_kb"):
-        if hasattr(outcome, name):
-            record[name] = getattr(outcome, name)
+    if resources:
+        record["resources"] = dict(resources)
     if result is not None:
         record["result"] = dict(result)
     if outcome.cut:
@@ -299,50 +308,32 @@ def after_command(
     return record
 
 
+def write_samples(recorder: Recorder, columns: Mapping[str, Sequence[float]]) -> None:
+    """samples.json, a line a column: what a command used over time, to be drawn."""
+    if recorder.draft is not None and columns["seconds"]:
+        with recorder.attempt(f"can't write {SAMPLES}"):
+            lines = [f'    "{name}": {json.dumps(column)}' for name, column in columns.items()]
+            recorder.draft.write(SAMPLES, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
 def _log(recorder: Recorder, name: str, captured: Captured | None) -> str | None:
     """The text of a log as far as it is shown, without credentials; all of it goes into a file."""
     if captured is None:
         return None
-    shown, masked = "", 0
-    target = None
-    if recorder.draft is not None and captured.size:
-        with recorder.attempt(f"can't keep {name}"):
-            target = open(os.path.join(recorder.draft.path, f"{name}.txt"), "xb")
-    for piece in _pieces(captured):
-        text, found = hide(piece.decode("utf-8", "backslashreplace"), recorder.values, recorder.kept)
-        masked += found
-        if len(shown) < SHOWN_LOG:
-            shown += text[: SHOWN_LOG - len(shown)]
-        if target is not None:
-            with recorder.attempt(f"can't keep {name}"):
-                target.write(text.encode("utf-8", "backslashreplace") if found else piece)
-    if target is not None:
-        target.close()
-    if masked:
-        recorder.notes.append(f"{name}: what looks like a credential was left out in {masked} place(s)")
-    if captured.path is not None:
-        with recorder.attempt("can't remove a spooled log"):
-            os.unlink(captured.path)
-    return shown
-
-
-def _pieces(captured: Captured) -> Iterator[bytes]:
-    """Whole lines, as far as they aren't longer than a piece: a credential isn't cut in two."""
-    if captured.content is not None:
-        yield captured.content
-    elif captured.path is not None:
-        with open(captured.path, "rb") as file:
-            rest = b""
-            while piece := file.read(_PIECE):
-                head, end, tail = (rest + piece).rpartition(b"\n")
-                if end:
-                    yield head + end
-                    rest = tail
-                else:
-                    yield tail
-                    rest = b""
-            if rest:
-                yield rest
+    shown = b""
+    if recorder.draft is None:
+        return ""
+    with recorder.attempt(f"can't keep {name}"):
+        target = os.path.join(recorder.draft.path, f"{name}.txt")
+        kept = logs.keep(captured, target, logs.Hidden(recorder.values, recorder.kept), SHOWN_LOG)
+        if kept.hidden:
+            recorder.notes.append(
+                f"{name}: what looks like a credential was left out in {kept.hidden} place(s)"
+            )
+        shown = kept.shown
+    # A character that the limit cuts in two is left out.
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    return decoder.decode(shown, final=len(shown) < SHOWN_LOG)[:SHOWN_LOG]
 
 
 def now() -> str:

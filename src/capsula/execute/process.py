@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capsula.execute.watch import Watch
+
 _NOWHERE = -1
 
 
@@ -93,6 +95,8 @@ def run_command(
     memory_limit: int = 262144,
     last: bool = False,
     meanwhile: "Callable[[], None] | None" = None,
+    watch: "Watch | None" = None,
+    late: "Callable[[Outcome], None] | None" = None,
 ) -> Outcome:
     """Run the command to its end and pass on what it writes while it writes it.
 
@@ -108,21 +112,25 @@ def run_command(
     streams: list[Stream] = []
     try:
         _open_streams(streams, outcome, capture, memory_limit, spool_dir)
-        child = _start(argv, environ, streams, signals, outcome)
+        child = _start(argv, environ, streams, signals, outcome, watch)
         if child is not None:
             relay = Relay(streams)
             if meanwhile is not None:
                 _do_meanwhile(meanwhile)
             _copy(relay, child, signals)
             signals.stop()
+            if watch is not None:
+                watch.stop()
             outcome.interrupted_by = signals.interrupted_by
             _close(relay, outcome, signals)
-        _release(streams, signals, outcome, last)
+        _release(streams, signals, outcome, late or (_leave if last else None))
     except BaseException as error:
         # Once the command runs, an error of ours mustn't get out: whoever catches it would run the command again.
+        if watch is not None:
+            watch.stop()
         if outcome.started:
             _rescue(streams, signals, outcome, error)
-        _release(streams, signals, outcome, last)
+        _release(streams, signals, outcome, late or (_leave if last else None))
         if not outcome.started:
             raise
     return outcome
@@ -138,10 +146,11 @@ def _do_meanwhile(task: "Callable[[], None]") -> None:
 class Child:
     """The process, until it has been waited for; from then on its number may be another's, so nobody may signal it."""
 
-    __slots__ = ("pid", "fd", "outcome", "_began")
+    __slots__ = ("pid", "fd", "outcome", "_began", "_watch")
 
-    def __init__(self, outcome: Outcome, began: float) -> None:
+    def __init__(self, outcome: Outcome, began: float, watch: "Watch | None" = None) -> None:
         self.pid = pid = outcome.pid
+        self._watch = watch
         self.outcome = outcome
         self._began = began
         try:
@@ -155,7 +164,12 @@ class Child:
     def reap(self) -> bool:
         """Whether it has ended; then the outcome knows how."""
         outcome = self.outcome
+        ended, end_ns = time.monotonic(), time.time_ns()
         try:
+            if self._watch is not None and not self._watch.ended:
+                if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                    return False
+                self._watch.end()
             if _TELLS_USAGE:
                 pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             else:
@@ -170,8 +184,8 @@ class Child:
         if pid == 0:
             return False
         outcome.ended = True
-        outcome.seconds = time.monotonic() - self._began
-        outcome.end_ns = time.time_ns()
+        outcome.seconds = ended - self._began
+        outcome.end_ns = end_ns
         if os.WIFSIGNALED(status):
             outcome.signal = os.WTERMSIG(status)
             outcome.exit_code = 128 + outcome.signal
@@ -208,6 +222,7 @@ def _start(
     streams: "list[Stream]",
     signals: Signals,
     outcome: Outcome,
+    watch: "Watch | None",
 ) -> Child | None:
     child = None
     try:
@@ -217,7 +232,9 @@ def _start(
         outcome.pid = spawn(argv, environ, descriptors=descriptors, mask=signals.mask)
         outcome.started = True
         RAN.append(outcome)
-        child = Child(outcome, began)
+        child = Child(outcome, began, watch)
+        if watch is not None:
+            watch.begin(outcome.pid)
     except CannotRun as refusal:
         say(refusal.text)
         outcome.exit_code = refusal.exit_code
@@ -258,11 +275,17 @@ def _rescue(streams: "list[Stream]", signals: Signals, outcome: Outcome, error: 
         _copy(Relay(streams), child, signals)
 
 
-def _release(streams: "list[Stream]", signals: Signals, outcome: Outcome, last: bool) -> None:
+def _leave(outcome: Outcome) -> None:
+    os._exit(outcome.exit_code)
+
+
+def _release(
+    streams: "list[Stream]", signals: Signals, outcome: Outcome, late: "Callable[[Outcome], None] | None"
+) -> None:
     for stream in streams:
         stream.close()
         stream.sink.close()
-    signals.release(outcome.exit_code if last and outcome.started else None)
+    signals.release((lambda: late(outcome)) if late is not None and outcome.started else None)
 
 
 def _close(relay: Relay, outcome: Outcome, signals: Signals) -> None:

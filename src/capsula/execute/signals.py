@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _thread
     import signal as _signal
+    from collections.abc import Callable
 
     from capsula.execute.process import Child
     from capsula.execute.relay import Stream
@@ -113,15 +114,15 @@ class Signals:
             _signal.pthread_kill(self._thread, _STOP)
             self._done.acquire()
 
-    def release(self, exit_with: int | None) -> None:
-        """As it was before, or (`exit_with`) so that an ending signal ends us with this code."""
+    def release(self, late: "Callable[[], None] | None") -> None:
+        """As it was before, or so that an ending signal calls `late`."""
         self.stop()
         if hasattr(_signal, "sigtimedwait"):
             while time.monotonic() - self._ended_at < GRACE and _signal.sigtimedwait(self._taken, 0):
                 pass  # sent while the child still ran
-        if exit_with is not None:
+        if late is not None:
             for number in self._taken.intersection(_ENDING):
-                _signal.signal(number, lambda *_: os._exit(exit_with))
+                _signal.signal(number, lambda *_: late())
         if self.abandoned_by:
             os.kill(os.getpid(), self.abandoned_by)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.mask)

@@ -290,9 +290,9 @@ def _cost(old: Run, new: Run) -> Iterator[Difference]:
     was, now = old.record.get("seconds"), new.record.get("seconds")
     if _is_notable(was, now, _NOTABLE_SECONDS):
         yield Difference("seconds", was, now, _change(was, now))
-    was, now = old.after.get("max_rss_kb"), new.after.get("max_rss_kb")
-    if _is_notable(was, now, 10_240):
-        yield Difference("memory in KiB", was, now, _change(was, now))
+    was, now = old.record.get("peak_memory"), new.record.get("peak_memory")
+    if _is_notable(was, now, 10 << 20):
+        yield Difference("memory in bytes", was, now, _change(was, now))
 
 
 def _is_notable(was: Any, now: Any, least: float) -> bool:

@@ -27,7 +27,7 @@ MARK, RECORD = ".capsula-vault", "capsule.json"
 PACKAGES = "packages.json"
 # They tell of one run, so no other capsule has the same.
 TOLD = ("context.json", "pre-run-info.json", "post-run-info.json", "metrics.json")
-_NAMES = {RECORD, *TOLD, PACKAGES, "stdout.txt", "stderr.txt", "live", "said"}
+_NAMES = {RECORD, *TOLD, PACKAGES, "samples.json", "stdout.txt", "stderr.txt", "live", "said"}
 _CHUNK = 1 << 20
 _LARGE = 1 << 20  # to look for such a file in the vault costs less than to copy it once more
 _LONGEST = 150
@@ -154,6 +154,12 @@ class Draft:
         os.chmod(aside, sealed_mode(0))
         flush([aside, *(path for path, row in zip(paths, rows, strict=True) if "sha256" in row)])
         os.replace(aside, os.path.join(self.path, RECORD))
+
+    def leave(self, status: str, summary: dict[str, object]) -> None:
+        self._record.update(summary)
+        self._record["status"] = status
+        self._record["ended"] = datetime.now().astimezone().isoformat(timespec="microseconds")
+        self.write_json(RECORD, self._record)
 
     def _close(self, path: str) -> dict[str, object]:
         """Take away the right to write to it, share it, and describe it; nothing for what is neither file nor link."""

@@ -178,7 +178,7 @@ def outcome(**fields: Any) -> Any:
 def test_logs_are_kept_whole_and_without_credentials(recorder: Recorder, draft: MemoryDraft) -> None:
     log = b"one\n\xff not text\nkey is hunter22\n"
     captured = SimpleNamespace(content=log, path=None, size=len(log))
-    record = recording.after_command(recorder, outcome(stdout=captured), {})
+    record = recording.after_command(recorder, outcome(stdout=captured), {}, {})
     assert record["stdout"] == "one\n\\xff not text\nkey is ***\n"
     assert record["stderr"] is None
     assert b"hunter22" not in (Path(draft.path) / "stdout.txt").read_bytes()
@@ -192,16 +192,33 @@ def test_a_log_without_credentials_is_kept_byte_for_byte(
     spool = tmp_path / "spool"
     spool.write_bytes(log)
     captured = SimpleNamespace(content=None, path=str(spool), size=len(log))
-    record = recording.after_command(recorder, outcome(stdout=captured), {})
+    record = recording.after_command(recorder, outcome(stdout=captured), {}, {})
     assert (Path(draft.path) / "stdout.txt").read_bytes() == log
     assert len(record["stdout"]) == recording.SHOWN_LOG
     assert not spool.exists()
 
 
+def test_of_a_long_log_the_beginning_is_shown_in_whole_characters(recorder: Recorder, tmp_path: Path) -> None:
+    log = "€".encode() * recording.SHOWN_LOG
+    (tmp_path / "spool").write_bytes(log)
+    captured = SimpleNamespace(content=None, path=str(tmp_path / "spool"), size=len(log))
+    record = recording.after_command(recorder, outcome(stdout=captured), {}, {})
+    assert record["stdout"] == "€" * (recording.SHOWN_LOG // 3)
+
+
+def test_samples_are_a_line_a_column(recorder: Recorder, draft: MemoryDraft) -> None:
+    recording.write_samples(recorder, {"seconds": [0.1, 0.2], "cpu": [0.0, 0.1]})
+    text = draft.files["samples.json"].decode()
+    assert json.loads(text) == {"seconds": [0.1, 0.2], "cpu": [0.0, 0.1]}
+    assert text.count("\n") == 4
+    recording.write_samples(recorder, {"seconds": [], "cpu": []})
+    assert len(draft.files) == 1
+
+
 def test_without_a_vault_nothing_is_kept_and_nothing_fails(tmp_path: Path) -> None:
     recorder = Recorder(None, str(tmp_path), "/", lambda text: None)
     assert recording.capture(recorder, asked(Told("a", {"a": 1})), [rule("x", copy=True)])
-    recording.after_command(recorder, outcome(), {})
+    recording.after_command(recorder, outcome(), {}, {})
     recorder.seal("finished", {})
     assert recorder.troubles == []
 

@@ -24,6 +24,7 @@ FACTS: dict[str, Any] = {
         "id": "1",
         "started": "then",
         "seconds": 1.0,
+        "peak_memory": 100_000_000,
         "metrics": {"loss": 0.5, "bad": float("nan")},
         "files": [{"name": "kept.txt", "sha256": "aa"}, {"name": "stdout.txt", "sha256": "bb"}],
     },
@@ -56,7 +57,6 @@ FACTS: dict[str, Any] = {
     "after": {
         "exit_code": 0,
         "files": {"out.txt": {"file_hash": "33"}},
-        "max_rss_kb": 100_000,
         "return_value": None,
         "exception_info": None,
     },
@@ -102,7 +102,7 @@ def test_a_run_does_not_differ_from_itself() -> None:
         (("context", "cpu", "hz_actual"), [2, 0]),
         (("context", "environment", "others", "PWD"), "/elsewhere"),
         (("context", "environment", "others", "KEY"), {"masked": "99"}),
-        (("after", "max_rss_kb"), 101_000),
+        (("record", "peak_memory"), 101_000_000),
     ],
 )
 def test_what_differs_between_any_two_runs_is_left_out(path: tuple[str, ...], to: Any) -> None:
