@@ -76,6 +76,7 @@ def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
         ("items", ", ".join(capsule.items)),
         ("tags", ", ".join(said.tags)),
         ("status", _status(capsule, record)),
+        ("cache", _cache(record)),
         ("started", moment_of(record)),
         ("time", duration(record["seconds"]) if "seconds" in record else None),
         ("CPU", duration(record["cpu_seconds"]) if "cpu_seconds" in record else None),
@@ -116,6 +117,18 @@ def _remarks(capsule: Capsule) -> Remarks:
 
 def _size(row: Any) -> str:
     return f"-> {printable(row['link'])}" if "link" in row else str(row.get("size", "directory"))
+
+
+def _cache(record: Any) -> str:
+    """Of a cached action: which run made its result, or why it ran."""
+    made_by = record.get("made_by")
+    if not made_by:
+        return (
+            f"{record['outcome']}: {record['why']}" if record.get("why") else str(record.get("outcome") or "")
+        )
+    capsule = f", capsule {made_by['capsule']}" if made_by["capsule"] else ""
+    when = str(made_by["started"]).replace("T", " ")[:19]
+    return f"{record['outcome']}: made by run {made_by['run']} on {made_by['host']} at {when}{capsule}"
 
 
 def _status(capsule: Capsule, record: Any) -> str:

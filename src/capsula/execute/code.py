@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 
 # What can reach anything by a name that isn't in the code.
 _DYNAMIC = frozenset(("eval", "exec", "globals", "compile", "__import__"))
+_REACHING = (
+    ("importlib", "import_module"),
+    ("sys", "modules"),
+    ("sys", "_getframe"),
+    ("inspect", "currentframe"),
+)
 _COLLECTIONS = (collections.Counter, collections.OrderedDict, collections.defaultdict, collections.deque)
 _METACLASSES = (type, abc.ABCMeta, enum.EnumMeta)
 
@@ -125,6 +131,8 @@ class Follower:
         value, shown = names[name], name
         space = names
         for attribute in attributes:
+            if isinstance(value, types.ModuleType) and (value.__name__, attribute) in _REACHING:
+                raise Unkeyable(f"{label} uses {shown}.{attribute}, which can reach anything")
             if not isinstance(value, types.ModuleType) or origin_of(value.__name__).is_pinned:
                 break
             space = vars(value)
@@ -217,7 +225,9 @@ class Follower:
         if is_followed(value):
             return item(b"c", self._ref(value).encode())
         if isinstance(value, enum.Enum):
-            return item(b"m", f"{self._class(kind)}.{value.name}".encode())
+            # Of flags, several members together have no name of their own.
+            member = canonical((value.name, value.value), self._other)
+            return item(b"m", item(b"-", self._class(kind).encode()) + member)
         if kind is logging.Logger or kind is logging.RootLogger:
             return item(b"L", value.name.encode())
         if kind is re.Pattern:
@@ -261,8 +271,8 @@ class Follower:
 
     def _pinned(self, module: str | None, name: str) -> str:
         origin = origin_of(module)
-        if (module, name) == ("importlib", "import_module"):
-            raise Unkeyable("it can import anything")
+        if (module, name) in _REACHING:
+            raise Unkeyable("it can reach anything")
         if origin.distribution:
             self.facts.add(("package", origin.distribution, origin.version))
         return f"{module}:{name}"
