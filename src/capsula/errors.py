@@ -54,5 +54,9 @@ class EntryCorrupt(StoreError):
     """An action-cache entry doesn't verify; it has been set aside."""
 
 
+class EntryUntrusted(StoreError):
+    """Nobody vouches for an entry of a remote who may."""
+
+
 class WireError(CapsulaError):
     """Bytes that are not the message they should be, or a value that no message can hold."""

@@ -104,7 +104,7 @@ def _opened(settings: "Settings", root: str, say: Callable[[str], None]) -> Iter
     """One that can't be is said, and is as if it weren't named; but for those who want no run without it."""
     for url in urls(settings):
         try:
-            yield Guarded(Sealed(open_remote(url, settings)), Breaker(root, url))
+            yield Guarded(_signed(Sealed(open_remote(url, settings)), settings), Breaker(root, url))
         except CapsulaError as error:
             if settings.strict or settings.strict_remote:
                 raise RemoteRequired(error.what, hint=error.hint) from error
@@ -117,7 +117,7 @@ def send_all(settings: "Settings", root: str) -> list[StoreError]:
     found = []
     near = DiskStore(root, now=time.time)
     for url in urls(settings):
-        remote = Guarded(Sealed(open_remote(url, settings)), Breaker("", url))
+        remote = Guarded(_signed(Sealed(open_remote(url, settings)), settings), Breaker("", url))
         deadline = time.monotonic() + max(settings.upload_timeout, _BACKGROUND_SECONDS)
         if error := empty(Outbox(root, remote.name), near, remote, deadline):
             found.append(error)
@@ -202,6 +202,50 @@ def _open_reapi(url: str, settings: "Settings") -> "Remote":
         headers=headers(settings.remote_header),
         certificates=certificates,
     )
+
+
+def _signed(remote: "Remote", settings: "Settings") -> "Remote":
+    """With a key, what we send is signed; with a file of trusted keys, what we get has to be."""
+    if not settings.sign_key and not settings.trust:
+        return remote
+    try:
+        from capsula.config.trust import read_trust
+        from capsula.store.signed import Claim, Signed, Signer, read_private
+    except ImportError as error:
+        raise NotAvailable(
+            f"for signatures a package is missing: {error.name}", hint="pip install 'capsula[sign]'"
+        ) from error
+    signer = None
+    if settings.sign_key:
+        name, from_environment = settings.sign_key.removeprefix("env:"), settings.sign_key.startswith("env:")
+        pem = os.environ.get(name, "").encode() if from_environment else _read(name)
+        builder = settings.builder or f"{os.environ.get('USER', '')}@{os.uname().nodename}"
+        claim = Claim("", builder, settings.ref or _ref(os.environ), _run(os.environ), settings.tier, 0)
+        signer = Signer(read_private(pem, settings.sign_key), claim)
+    return Signed(remote, signer, read_trust(settings.trust) if settings.trust else None)
+
+
+def _ref(environ: Mapping[str, str]) -> str:
+    """The git ref that is built, as the CI service says; "" where none says it."""
+    if environ.get("GITHUB_REF"):
+        return environ["GITHUB_REF"]
+    if environ.get("CI_COMMIT_TAG"):
+        return f"refs/tags/{environ['CI_COMMIT_TAG']}"
+    if environ.get("CI_COMMIT_BRANCH"):
+        return f"refs/heads/{environ['CI_COMMIT_BRANCH']}"
+    if environ.get("BUILD_SOURCEBRANCH"):
+        return environ["BUILD_SOURCEBRANCH"]
+    if environ.get("CIRCLE_BRANCH") or environ.get("BUILDKITE_BRANCH"):
+        return f"refs/heads/{environ.get('CIRCLE_BRANCH') or environ['BUILDKITE_BRANCH']}"
+    return ""
+
+
+def _run(environ: Mapping[str, str]) -> str:
+    """The CI job, by its address where the service tells it."""
+    if run := environ.get("GITHUB_RUN_ID"):
+        place = f"{environ.get('GITHUB_SERVER_URL', '')}/{environ.get('GITHUB_REPOSITORY', '')}"
+        return f"{place}/actions/runs/{run}"
+    return environ.get("CI_JOB_URL") or environ.get("BUILD_URL") or environ.get("BUILDKITE_BUILD_URL") or ""
 
 
 def _read(path: str) -> bytes:

@@ -309,3 +309,45 @@ def test_credentials_are_found_as_the_aws_command_line_finds_them(ws, servers, w
         done = ws.capsule(*options, *ASK, do=DO)
         assert (done.ran, done.said) == (ran, [])
         another_machine(ws)
+
+
+# ---------------------------------------------------------------------------------------------------- trust
+
+
+def test_only_what_a_trusted_key_signed_is_fetched(ws, shared) -> None:
+    ws.write("capsula.toml")
+    ws.write("in.txt", f"{time.time_ns()}")
+    made = ws.tool("keygen", str(ws.base / "ci.pem"))
+    assert (made.code, (ws.base / "ci.pem").stat().st_mode & 0o777) == (0, 0o600)
+    assert ws.tool("keygen", str(ws.base / "ci.pem")).code == 1
+    trust = ws.base / "trust.toml"
+    trust.write_text(f'{made.out}refs = ["refs/heads/main"]\n')
+    believing = ("--trust", str(trust), "--remote_mode", "r")
+    # Nobody signed it, or somebody did for another branch.
+    for options in ((), ("--sign_key", str(ws.base / "ci.pem"), "--ref", "refs/heads/feature")):
+        assert ws.capsule(*shared, *options, *ASK, do=DO).ran == 1
+        another_machine(ws)
+        done = ws.capsule(*shared, *believing, *ASK, do=DO)
+        assert (done.ran, done.code) == (1, 0)
+        assert done.says("isn't believed")
+        another_machine(ws)
+        ws.write("in.txt", f"{time.time_ns()}")
+    key = (ws.base / "ci.pem").read_text()
+    signing = ("--sign_key", "env:CI_KEY")
+    environ = {"CI_KEY": key, "GITHUB_REF": "refs/heads/main"}
+    assert ws.capsule(*shared, *signing, *ASK, do=DO, env=environ).ran == 1
+    another_machine(ws)
+    done = ws.capsule(*shared, *believing, *ASK, do=DO)
+    assert (done.ran, done.said) == (0, []), done
+    secret = key.splitlines()[1].encode()
+    assert not [path for path in ws.store.rglob("*") if path.is_file() and secret in path.read_bytes()]
+
+
+def test_without_a_readable_trust_nothing_is_believed(ws, shared) -> None:
+    ws.write("capsula.toml")
+    ws.write("in.txt", f"{time.time_ns()}")
+    assert ws.capsule(*shared, *ASK, do=DO).ran == 1
+    another_machine(ws)
+    done = ws.capsule(*shared, "--trust", "no such file", *ASK, do=DO)
+    assert (done.ran, done.code) == (1, 0)
+    assert done.says("no such file", "going on without it")

@@ -21,6 +21,7 @@ def register(nouns: Verbs) -> None:
     caches = add(nouns, "cache", "the store: stats, gc, verify, clear, trash")
     _add_cache_verbs(caches.add_subparsers(title="verbs", metavar="VERB"))
     _add_history(add(nouns, "history", "what ran, what it cost or saved, and why"))
+    _add_keygen(add(nouns, "keygen", "make a pair of keys for signing results", has_store=False))
 
 
 def _add_cache_verbs(verbs: Verbs) -> None:
@@ -82,6 +83,19 @@ def _add_trash(trash: Parser) -> None:
     empty = add(verbs, "empty", "delete them for good")
     empty.add_argument("-y", "--yes", action="store_true", help="don't ask")
     empty.set_defaults(verb=lambda o, target, _: cache.empty_trash(target, sure=o.yes))
+
+
+def _add_keygen(parser: Parser) -> None:
+    parser.add_argument(
+        "path", metavar="FILE", help="the new file of the private key; the public one is printed"
+    )
+    parser.set_defaults(verb=_keygen)
+
+
+def _keygen(options: argparse.Namespace, *_: object) -> int:
+    from capsula.cli import keys
+
+    return keys.keygen(options.path)
 
 
 def _add_history(parser: Parser) -> None:

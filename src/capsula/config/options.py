@@ -173,6 +173,16 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             "the system's."),
         Option("remote_cert", "", PATH, "FILE", "PEM file of the certificate that we show to such a store."),
         Option("remote_key", "", PATH, "FILE", "PEM file of its private key."),
+        Option("sign_key", "", PATH, "FILE",
+            "Private key (of `capsula keygen`) with which results are signed that are sent. env:NAME takes it from a "
+            "variable."),
+        Option("trust", "", PATH, "FILE",
+            "TOML file of the keys that are believed, and what for. Results that none of them vouches for are misses."),
+        Option("tier", "", TEXT, "NAME", "What we sign results as; a reader decides which tiers it accepts.",
+            default="trusted"),
+        Option("builder", "", TEXT, "NAME", "Who we say that we are when we sign. By default user@host."),
+        Option("ref", "", TEXT, "REF",
+            "The git ref that we say we build, like refs/heads/main. By default what the CI service says."),
     )),
     ("reporting", (
         Option("verbose", "v", SWITCH, "", "Print the hash of every input and output."),

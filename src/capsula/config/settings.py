@@ -77,6 +77,11 @@ class Settings:
     remote_ca: "str | None"
     remote_cert: "str | None"
     remote_key: "str | None"
+    sign_key: "str | None"
+    trust: "str | None"
+    tier: str
+    builder: "str | None"
+    ref: "str | None"
     verbose: bool
     explain: bool
     json: "str | None"
