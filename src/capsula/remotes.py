@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from capsula.core.digest import Digest
+from capsula.core.flagged import TEXT_LIMIT, look
+from capsula.core.hiding import telling_values
+from capsula.core.names import printable
 from capsula.core.secrets import mask
 from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError
 from capsula.store.disk import DiskStore
 from capsula.store.guard import Breaker, Guarded
+from capsula.store.layout import blob_path
 from capsula.store.outbox import Outbox, empty
 from capsula.store.sealed import Sealed
 from capsula.store.tiers import Tiers
@@ -72,10 +77,11 @@ class Remotes:
         """After the run: what was made goes to those that may be written to, and so does what earlier runs couldn't
         send. What isn't sent in time waits for a later run."""
         writers = self.stores if "w" in self._settings.remote_mode else []
-        if writers and self.tiers.to_send:
+        to_send = [action for action in self.tiers.to_send if writers and self._may_leave(action, say)]
+        if to_send:
             try:
                 for remote in writers:
-                    for action in self.tiers.to_send:
+                    for action in to_send:
                         Outbox(self.root, remote.name).add(action)
             except StoreError as error:
                 say(f"not sent: {error.what}")
@@ -84,6 +90,28 @@ class Remotes:
                 leave_to_another(self._settings, self.root)
             else:
                 self._send_now(writers, say)
+
+    def _may_leave(self, action: Digest, say: Callable[[str], None]) -> bool:
+        """Whether nothing in a result looks like a credential, or it doesn't matter to whoever asks."""
+        if self._settings.allow_secrets:
+            return True
+        try:
+            result = self.tiers.near.lookup(action)
+            found = (
+                list(look(result, self._start_of, telling_values(os.environ))) if result is not None else []
+            )
+        except (CapsulaError, OSError):
+            return True  # what can't be read can't be sent either, and that is said where it is tried
+        if found:
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            say(f"not sent: {printable(found[0])} looks like a credential{more} (--allow_secrets sends it)")
+        return not found
+
+    def _start_of(self, digest: Digest) -> bytes:
+        if digest.size_bytes <= TEXT_LIMIT:
+            return self.tiers.near.read(digest)
+        with open(blob_path(self.scratch or self.root, digest.hash), "rb") as file:
+            return file.read(TEXT_LIMIT)
 
     def end(self) -> None:
         for remote in self.stores:

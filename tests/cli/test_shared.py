@@ -118,6 +118,30 @@ def test_it_is_sent_by_another_process_when_asked(ws, shared) -> None:
     assert ws.capsule(*shared, *ASK, do=DO).ran == 0
 
 
+@pytest.mark.parametrize("where", ["out/a", "stdout"])
+def test_a_result_with_a_credential_stays_here_unless_asked(ws, shared, where) -> None:
+    ws.write("in.txt", where)
+    ws.write("capsula.toml")
+    do = {
+        "out/a": "mkdir out; echo; echo it is $MY_TOKEN > out/a",
+        "stdout": "mkdir out; echo it is $MY_TOKEN",
+    }[where]
+    environ = {"MY_TOKEN": "canary7shared7x9"}
+    line = f"{where}:1 (value of a secret variable)"
+    first = ws.capsule(*shared, *ASK, do=do, env=environ)
+    assert (first.ran, first.code) == (1, 0)
+    assert first.said == [f"not sent: {line} looks like a credential (--allow_secrets sends it)"]
+    shutil.rmtree(ws.path("out"))
+    here = ws.capsule(*shared, *ASK, do=do, env=environ)
+    assert (here.ran, here.said, here.out) == (0, [], first.out), "it is exactly what it was"
+    another_machine(ws)
+    again = ws.capsule(*shared, "--allow_secrets", *ASK, do=do, env=environ)
+    assert (again.ran, again.said) == (1, [])
+    another_machine(ws)
+    there = ws.capsule(*shared, *ASK, do=do)
+    assert (there.ran, there.out) == (0, first.out)
+
+
 # ---------------------------------------------------------------------------------------------------- trouble
 
 

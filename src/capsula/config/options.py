@@ -165,6 +165,8 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             default="60s"),
         Option("strict_remote", "", SWITCH, "",
             "When a remote store can't be used, exit with code 125 instead of running the command without it."),
+        Option("allow_secrets", "", SWITCH, "",
+            "Send results also when something in their outputs or logs looks like a credential."),
         Option("remote_header", "", LIST, "NAME: VALUE",
             "A header for each request to an http(s) or grpc(s) store, like 'Authorization: Bearer …'.",
             read=header, secret=True),

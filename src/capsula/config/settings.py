@@ -75,6 +75,7 @@ class Settings:
     strict_remote: bool
     remote_header: tuple[str, ...]
     remote_ca: "str | None"
+    allow_secrets: bool
     remote_cert: "str | None"
     remote_key: "str | None"
     sign_key: "str | None"

@@ -45,6 +45,7 @@ _SHAPES = (
     ("AGE-SECRET-KEY-1", _DIGITS | _UPPER, 58, "age key"),
 )
 _KEY_BEGINS, _KEY_NAMED, _KEY_ENDS = "-----BEGIN ", "PRIVATE KEY", "-----END "
+_HEAD = 8192
 _LONGEST_KEY = 20_000
 _LONGEST_AUTHORITY = 300
 _NOT_IN_AUTHORITY = frozenset(" \t\r\n\"'`<>()[]{}|\\^/?#,")
@@ -204,19 +205,28 @@ def _is_made_by_chance(value: str) -> bool:
     )
 
 
-def places(text: str, values: "Iterable[str]") -> "list[Place]":
-    """All of them, and where one of `values` stands; in order, of those that overlap the first."""
-    found = [*tokens(text), *words_in_addresses(text), *assignments(text)]
+def values_in(text: str, values: "Iterable[str]") -> "Iterator[Place]":
+    """Where one of `values` stands."""
     for value in values:
         at = text.find(value)
         while at >= 0:
-            found.append((at, at + len(value), "value of a secret variable"))
+            yield at, at + len(value), "value of a secret variable"
             at = text.find(value, at + len(value))
+
+
+def places(text: str, values: "Iterable[str]") -> "list[Place]":
+    """All of them; in order, of those that overlap the first."""
+    found = [*tokens(text), *words_in_addresses(text), *assignments(text), *values_in(text, values)]
     rest: list[Place] = []
     for place in sorted(found):
         if not rest or place[0] >= rest[-1][1]:
             rest.append(place)
     return rest
+
+
+def is_text(text: str) -> bool:
+    """Whether it has lines to speak of."""
+    return "\0" not in text[:_HEAD]
 
 
 def _private_keys(text: str) -> "Iterator[Place]":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from capsula.core.hiding import hide, hide_all, is_secret_file
-from capsula.core.tokens import places
+from capsula.core.tokens import is_text, places
 
 if TYPE_CHECKING:
     from capsula.core.tokens import Place
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 LIMIT = 8 << 20
 # More rows say nothing new about a file.
 MOST = 50
-_HEAD = 8192
 _PATCHES = (".diff", ".patch")
 
 
@@ -101,13 +100,13 @@ class Discreet:
         self._add(name, iter(rows))
 
     def _rows(self, text: str, source: str) -> Iterator[dict[str, object]]:
-        is_text = "\0" not in text[:_HEAD]
+        has_lines = is_text(text)
         line, last = 1, 0
         for at, _, kind in self._places(text):
             line, last = line + text.count("\n", last, at), at
-            row: dict[str, object] = {"line": line if is_text else None, "kind": kind}
+            row: dict[str, object] = {"line": line if has_lines else None, "kind": kind}
             if source:
-                row["source"] = f"{source}:{line}" if is_text else source
+                row["source"] = f"{source}:{line}" if has_lines else source
             yield row
 
     def _places(self, text: str) -> list[Place]:
