@@ -121,7 +121,7 @@ def _chosen(found: Sequence[Found], names: tuple[str, ...], sheet: Sheet) -> Ite
 
 def _shown(value: Scalar) -> str:
     if isinstance(value, bool) or value is None:
-        return json.dumps(value)
+        return "" if value is None else str(value).lower()
     return printable(value) if isinstance(value, str) else repr(value)
 
 

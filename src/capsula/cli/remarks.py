@@ -36,7 +36,11 @@ def note(directory: str | None, asked: str, text: str | None) -> int:
     root = os.path.dirname(capsule.path)
     if text is None:
         found = remarks.read(root, capsule.id).note
-        if found:
+        if found and sys.stdout.isatty():
+            # It may come from elsewhere: what it says to the terminal is escaped.
+            for line in found.split("\n"):
+                print(printable(line))
+        elif found:
             print(found)
         else:
             print(f"capsula: {printable(capsule.name)} has no note", file=sys.stderr)

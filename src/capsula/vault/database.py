@@ -29,10 +29,10 @@ except ImportError as error:
 Connection = sqlite3.Connection
 Error = sqlite3.Error
 FILE, LOCK = "index.sqlite", "index.lock"
-_VERSION = 1
+_VERSION = 2
 _WAIT_MS = 5000
 _SCHEMA = """
-    CREATE TABLE capsule (key INTEGER PRIMARY KEY, directory BLOB NOT NULL UNIQUE, stamp TEXT NOT NULL,
+    CREATE TABLE capsule (key INTEGER PRIMARY KEY AUTOINCREMENT, directory BLOB NOT NULL UNIQUE, stamp TEXT NOT NULL,
         id TEXT NOT NULL, status TEXT NOT NULL, record TEXT NOT NULL, said TEXT NOT NULL);
     CREATE INDEX newest ON capsule (id, directory, status);
     CREATE TABLE shape (key INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
@@ -72,6 +72,12 @@ class Database:
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with self._connection as connection:
+            connection.execute("BEGIN")
+            yield
 
     def replace(self) -> None:
         """A new one in place of a damaged one. BlockingIOError while another has that open."""

@@ -16,7 +16,6 @@ held against the shapes first, and only parts that have one of its names are rea
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -26,12 +25,12 @@ from typing import Any, Self, TypeVar
 
 from capsula.vault import remarks
 from capsula.vault.database import Connection, Database, Error, is_damage
-from capsula.vault.facts import Fact, Facts, flatten, read_contents, sections
+from capsula.vault.facts import Fact, Facts
 from capsula.vault.query import Condition, named
 from capsula.vault.record import DAMAGED, Capsule, read_capsule
 from capsula.vault.remarks import NONE, Remarks
+from capsula.vault.rows import Memory, Part, Row, read_row
 from capsula.vault.stamps import capsule_stamps, is_there, remark_stamps
-from capsula.vault.text import sayings
 from capsula.vault.vault import VaultError
 
 T = TypeVar("T")
@@ -57,45 +56,6 @@ class Found:
     @property
     def name(self) -> str:
         return os.path.basename(self.path)
-
-
-# Its digest, and its names and values as JSON.
-_Part = tuple[bytes, str, str]
-
-
-class _Memory:
-    """The last section of each name: in the next capsule it is mostly the same, and needn't be taken apart again."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[str, _Part]] = {}
-
-    def packed(self, prefix: str, section: Any) -> _Part:
-        text = json.dumps(section)
-        last = self._last.get(prefix)
-        if last is not None and last[0] == text:
-            return last[1]
-        facts = flatten(prefix, section)
-        names, values = json.dumps(list(facts)), json.dumps(list(facts.values()), separators=(",", ":"))
-        part = hashlib.sha256(f"{names}\n{values}".encode()).digest(), names, values
-        self._last[prefix] = text, part
-        return part
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """What is kept of one capsule. An empty stamp is like none: it is read again."""
-
-    directory: bytes
-    stamp: str
-    id: str
-    status: str
-    record: str
-    said: str
-    parts: tuple[_Part, ...] = ()
-
-    @property
-    def columns(self) -> tuple[object, ...]:
-        return (self.directory, self.stamp, self.id, self.status, self.record, self.said)
 
 
 class Index:
@@ -129,13 +89,18 @@ class Index:
     ) -> list[Found]:
         """Those that it holds for (all without one), newest first, with the facts of these names; `most` 0: all."""
         wanted = frozenset(names) | (condition.names if condition else frozenset())
-        return self._again(lambda: list(self._find(condition, wanted, most)))
+
+        def look() -> list[Found]:
+            # All of it as of one moment, whoever else writes.
+            with self._database.snapshot():
+                return list(self._find(condition, wanted, most))
+
+        return self._again(look)
 
     def names(self) -> frozenset[str]:
         """All that a capsule in here has a fact of."""
-        return self._again(
-            lambda: frozenset({*OURS, *(name for _, found in self._shapes() for name in found)})
-        )
+        shapes = self._again(lambda: self._database.rows("SELECT names FROM shape"))
+        return frozenset(OURS).union(*(json.loads(names) for (names,) in shapes))
 
     def texts(self) -> dict[int, str]:
         """By key, what there is to search in, as `text.sayings` made it."""
@@ -144,13 +109,19 @@ class Index:
     def capsule(self, found: Found) -> Capsule:
         """One that has been found, whole."""
         rows = self._again(lambda: self._database.rows("SELECT record FROM capsule WHERE key = ?", found.key))
-        return Capsule(found.path, json.loads(rows[0][0]) if rows else {}, found.status)
+        if rows:
+            return Capsule(found.path, json.loads(rows[0][0]), found.status)
+        try:
+            # Somebody has read it anew since.
+            return read_capsule(found.path) or Capsule(found.path, {}, found.status)
+        except VaultError:
+            return Capsule(found.path, {}, DAMAGED)
 
     def _refresh(self, progress: Progress | None) -> int:
         self._refresh_remarks()
         seen = capsule_stamps(self.root)
         known = dict(self._database.rows("SELECT directory, stamp FROM capsule"))
-        memory = _Memory()
+        memory = Memory()
         changed = [
             name
             for name, stamp in seen.items()
@@ -165,21 +136,21 @@ class Index:
                 progress(done, len(changed))
         return count + self._drop_gone([name for name in known if name not in seen])
 
-    def _says(self, name: bytes, known: Mapping[bytes, str], memory: _Memory) -> bool:
+    def _says(self, name: bytes, known: Mapping[bytes, str], memory: Memory) -> bool:
         """Whether one that was too fresh to trust is as it was, so that there is nothing to write."""
         if known.get(name) != "":
             return False
-        row = _read(self.root, name, "", memory)
+        row = read_row(self.root, name, "", memory)
         return row is not None and _has(self._database, row)
 
-    def _write(self, stamps: Mapping[bytes, str], memory: _Memory) -> int:
+    def _write(self, stamps: Mapping[bytes, str], memory: Memory) -> int:
         """One transaction; how many of them make a difference."""
         count = 0
         keys: dict[bytes, int] = {}
         with self._database.transaction() as database:
             for name, stamp in stamps.items():
                 # Read while nobody else writes: what another has read before is never put over what it read later.
-                row = _read(self.root, name, stamp, memory)
+                row = read_row(self.root, name, stamp, memory)
                 if row is not None and _has(self._database, row):
                     continue
                 for gone in _drop(database, name):
@@ -243,17 +214,18 @@ class Index:
                 if count == most:
                     return
 
-    def _shapes(self) -> Iterator[tuple[int, list[str]]]:
-        for key, names in self._database.rows("SELECT key, names FROM shape"):
-            yield key, json.loads(names)
-
     def _facts(self, asked: frozenset[str]) -> dict[int, Facts]:
         """By the key of each capsule, what its parts say to these names: what is nearest to them in each."""
-        places = {}
-        for shape, names in self._shapes():
-            at = {name: place for place, name in enumerate(names)}
-            if wanted := {name: at[name] for each in asked for name in named(at, each)[1]}:
-                places[shape] = wanted
+        places: dict[int, dict[str, int]] = {}
+        for each in asked:
+            # A name that is meant ends with the last part of what is asked for.
+            ending = json.dumps(each.rpartition(".")[2])[1:]
+            for shape, text in self._database.rows(
+                "SELECT key, names FROM shape WHERE instr(names, ?)", ending
+            ):
+                at = {name: place for place, name in enumerate(json.loads(text))}
+                if wanted := {name: at[name] for name in named(at, each)[1]}:
+                    places.setdefault(shape, {}).update(wanted)
         found: dict[int, Facts] = {}
         for some in _chunks(places):
             marks = ",".join("?" * len(some))
@@ -297,7 +269,7 @@ def _remarks(root: str, identity: str) -> str | None:
         return None
 
 
-def _has(database: Database, row: _Row) -> bool:
+def _has(database: Database, row: Row) -> bool:
     kept = database.rows(
         "SELECT key, directory, stamp, id, status, record, said FROM capsule WHERE directory = ?",
         row.directory,
@@ -327,7 +299,7 @@ def _drop(database: Connection, directory: bytes) -> list[bytes]:
     return dropped
 
 
-def _insert(database: Connection, row: _Row, keys: dict[bytes, int]) -> None:
+def _insert(database: Connection, row: Row, keys: dict[bytes, int]) -> None:
     """`keys` are those of the parts that this transaction has met."""
     key = database.execute(
         "INSERT INTO capsule (directory, stamp, id, status, record, said) VALUES (?, ?, ?, ?, ?, ?)",
@@ -340,7 +312,7 @@ def _insert(database: Connection, row: _Row, keys: dict[bytes, int]) -> None:
     database.executemany("INSERT INTO holds VALUES (?, ?)", held)
 
 
-def _key_of(database: Connection, part: _Part) -> int:
+def _key_of(database: Connection, part: Part) -> int:
     digest, names, _ = part
     database.execute("INSERT OR IGNORE INTO shape (names) VALUES (?)", (names,))
     database.execute(
@@ -350,25 +322,6 @@ def _key_of(database: Connection, part: _Part) -> int:
     return int(database.execute("SELECT key FROM part WHERE digest = ?", (digest,)).fetchone()[0])
 
 
-def _read(root: str, directory: bytes, stamp: str, memory: _Memory) -> _Row | None:
-    path = os.path.join(root, os.fsdecode(directory))
-    try:
-        capsule = read_capsule(path)
-        if capsule is None:
-            return None
-        contents = read_contents(capsule)
-        record = json.dumps(capsule.record)
-        said = sayings(capsule, contents)
-        packed = tuple(memory.packed(*each) for each in sections(capsule, contents))
-    except (VaultError, RecursionError):
-        return _Row(directory, "", "", DAMAGED, "{}", "[]")
-    # A column can't hold half a character; the record can.
-    identity, status = _whole(capsule.id), _whole(str(capsule.record.get("status", "")))
-    return _Row(
-        directory, stamp if None not in contents.values() else "", identity, status, record, said, packed
-    )
-
-
 def _status_now(path: str) -> str:
     """Whether it still is running depends on its process, not on its files."""
     try:
@@ -376,10 +329,6 @@ def _status_now(path: str) -> str:
     except (VaultError, RecursionError):
         return DAMAGED
     return capsule.status if capsule is not None else DAMAGED
-
-
-def _whole(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _values(places: Mapping[str, int], values: list[Any]) -> Facts:

@@ -14,7 +14,7 @@ _LONGEST = 20_000
 # Every capsule has files of these names: who searches for `run` doesn't mean them.
 _OF_EVERY_CAPSULE = {
     "context.json", "pre-run-info.json", "post-run-info.json", "stdout.txt", "stderr.txt", PACKAGES, "pylock.toml",
-    "metrics.json", "samples.json",
+    "requirements.txt", "metrics.json", "samples.json",
 }  # fmt: skip
 
 

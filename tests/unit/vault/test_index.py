@@ -94,7 +94,7 @@ def test_what_is_not_new_is_not_read_again(make: Make, index: Index, monkeypatch
     def read_again(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(module, "_read", read_again)
+    monkeypatch.setattr(module, "read_row", read_again)
     assert index.refresh() == 0
     assert ids(index) == [an_id(0)]
 
@@ -158,6 +158,17 @@ def test_odd_text_is_kept_as_it_is(vault: Vault, make: Make, index: Index) -> No
     (found,) = index.find(parse("metrics.ü = '\udcff'"))
     assert found.name == "\udcff\udcfe"
     assert index.capsule(found).record["command"] == "half a \ud800 character"
+
+
+def test_what_was_found_is_told_of_though_it_is_read_anew_meanwhile(make: Make, index: Index) -> None:
+    first = make(0)
+    index.refresh()
+    (found,) = index.find()
+    with Index(index.root) as other:
+        rewrite(first, command="another")
+        make(1)
+        other.refresh()
+    assert index.capsule(found).record["command"] == "another"
 
 
 def test_remarks_are_facts(vault: Vault, make: Make, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

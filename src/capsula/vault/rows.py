@@ -1,0 +1,75 @@
+"""Rows: what the index keeps of one capsule, made from its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from capsula.vault.facts import flatten, read_contents, sections
+from capsula.vault.record import DAMAGED, read_capsule
+from capsula.vault.text import sayings
+from capsula.vault.vault import VaultError
+
+# Its digest, and its names and values as JSON.
+Part = tuple[bytes, str, str]
+
+
+class Memory:
+    """The last section of each name: in the next capsule it is mostly the same, and needn't be taken apart again."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[str, Part]] = {}
+
+    def packed(self, prefix: str, section: Any) -> Part:
+        text = json.dumps(section)
+        last = self._last.get(prefix)
+        if last is not None and last[0] == text:
+            return last[1]
+        facts = flatten(prefix, section)
+        names, values = json.dumps(list(facts)), json.dumps(list(facts.values()), separators=(",", ":"))
+        part = hashlib.sha256(f"{names}\n{values}".encode()).digest(), names, values
+        self._last[prefix] = text, part
+        return part
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is kept of one capsule. An empty stamp is like none: it is read again."""
+
+    directory: bytes
+    stamp: str
+    id: str
+    status: str
+    record: str
+    said: str
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def columns(self) -> tuple[object, ...]:
+        return (self.directory, self.stamp, self.id, self.status, self.record, self.said)
+
+
+def read_row(root: str, directory: bytes, stamp: str, memory: Memory) -> Row | None:
+    path = os.path.join(root, os.fsdecode(directory))
+    try:
+        capsule = read_capsule(path)
+        if capsule is None:
+            return None
+        contents = read_contents(capsule)
+        record = json.dumps(capsule.record)
+        said = sayings(capsule, contents)
+        packed = tuple(memory.packed(*each) for each in sections(capsule, contents))
+    except (VaultError, RecursionError):
+        return Row(directory, "", "", DAMAGED, "{}", "[]")
+    # A column can't hold half a character; the record can.
+    identity, status = _whole(capsule.id), _whole(str(capsule.record.get("status", "")))
+    return Row(
+        directory, stamp if None not in contents.values() else "", identity, status, record, said, packed
+    )
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
