@@ -19,7 +19,10 @@ _SHARED_OUTPUT_FLAGS = termios.OPOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from typing import Any
+else:
+    import _signal
 
 
 class Terminal:
@@ -63,9 +66,15 @@ class Terminal:
             if now == before:
                 return
             self._modes = now
-            termios.tcsetattr(
-                self.real, termios.TCSADRAIN, _with_changes(termios.tcgetattr(self.real), before, now)
-            )
+            # The command may have put itself into the foreground, as a shell does with its jobs. Then this would stop
+            # us, and nobody would bring us back.
+            mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTTOU,))
+            try:
+                termios.tcsetattr(
+                    self.real, termios.TCSADRAIN, _with_changes(termios.tcgetattr(self.real), before, now)
+                )
+            finally:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         except (OSError, termios.error):  # hung up
             pass
 

@@ -289,6 +289,30 @@ termios.tcsetattr(1, termios.TCSADRAIN, before)
     assert b"a" not in screen.seen
 
 
+def test_a_command_that_takes_the_foreground_may_change_the_modes(screen, runner, tools):
+    # A shell in a capsule, and a job of its that draws on the screen.
+    code = """
+import os, signal, termios
+ours = os.getpgrp()
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+os.setpgid(0, 0)
+os.tcsetpgrp(0, os.getpgrp())
+modes = termios.tcgetattr(1)
+modes[3] &= ~termios.ECHO
+termios.tcsetattr(1, termios.TCSADRAIN, modes)
+os.write(1, b"quiet\\n")
+os.read(0, 1)
+os.tcsetpgrp(0, ours)
+os._exit(9)
+"""
+    screen.start(argv=[*tools.python(SHELL), *runner.argv(*tools.python(code))])
+    screen.until(b"quiet\r\n")
+    assert not screen.modes()[3] & termios.ECHO
+    screen.keys(b"\r")
+    assert screen.finish().returncode == 9
+    assert b"stopped" not in screen.seen
+
+
 def test_without_a_pseudo_terminal_the_command_has_the_real_one(screen, tools):
     screen.start(*tools.python("import os; os.write(1, b'%d\\n' % os.isatty(1))"), broken=["openpty"])
     screen.until(b"1\r\n")
