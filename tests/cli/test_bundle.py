@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -155,6 +156,30 @@ def test_a_file_of_the_same_name_is_written_over_only_when_it_is_named(here):
     assert (here.root / f"{name}.tar.gz").read_text() == "mine"
     here.capsula("export", name, "-o", f"{name}.tar.gz")
     here.capsula("import", "-n", f"{name}.tar.gz")
+
+
+def test_an_export_that_is_killed_leaves_nothing_of_it(here):
+    """It kills itself when it reads the first file of the capsule."""
+    name = here.record("sh", "-c", "echo said")
+    (here.root / "b.tar.gz").write_text("before")
+    before = sorted(os.listdir(here.root))
+    script = (
+        "import os, signal, sys; from capsula.vault import packing; "
+        "packing._read = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
+        "from capsula.cli.capsula import main; sys.exit(main())"
+    )
+    done = here.run(sys.executable, "-c", script, "export", name, "-o", "b.tar.gz")
+    assert done.returncode == -signal.SIGKILL, done
+    assert sorted(os.listdir(here.root)) == before
+    assert (here.root / "b.tar.gz").read_text() == "before"
+
+
+def test_a_file_system_without_files_that_have_no_name_will_do(here):
+    name = here.record("true")
+    script = "import os, sys; del os.O_TMPFILE; from capsula.cli.capsula import main; sys.exit(main())"
+    assert here.run(sys.executable, "-c", script, "export", name, "-o", "b.tar").returncode == 0
+    here.capsula("import", "-n", "b.tar")
+    assert not list(here.root.glob(".*.new"))
 
 
 def test_a_running_one_is_refused_and_nothing_is_left(here):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -241,13 +242,39 @@ def _written(path: str) -> Iterator[BinaryIO]:
         return
     path = os.path.realpath(path)
     aside = os.path.join(os.path.dirname(path), f".{os.urandom(6).hex()}.new")
-    made = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    made, is_named = _made(os.path.dirname(path), aside)
     try:
         with open(made, "wb") as file:
             yield file
             file.flush()
             os.fsync(made)
+            if not is_named:
+                _name(made, aside)
+                is_named = True
         os.replace(aside, path)
     except BaseException:
-        os.unlink(aside)
+        if is_named:
+            os.unlink(aside)
         raise
+
+
+def _made(folder: str, aside: str) -> tuple[int, bool]:
+    """A new file, and whether it has a name. Where it can, it has none until it is whole: then there is nothing left
+    of it when we are killed."""
+    flags = os.O_WRONLY | os.O_CLOEXEC
+    if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
+        try:
+            return os.open(folder, flags | os.O_TMPFILE, 0o666), False
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+    return os.open(aside, flags | os.O_CREAT | os.O_EXCL, 0o666), True
+
+
+def _name(made: int, path: str) -> None:
+    # With a directory given, the link in it is followed; by its full name it would be linked itself.
+    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(str(made), path, src_dir_fd=folder)
+    finally:
+        os.close(folder)

@@ -81,8 +81,7 @@ def take_in(root: str, reader: Reader, found: Plan, each: Callable[[int], None])
         reader.read(stage.keep, each)
         stage.share(Blobs(root))
         for capsule in found.new:
-            name = from_text(capsule.name)
-            os.rename(os.path.join(place, name), os.path.join(root, name))
+            _put(place, root, capsule)
     for capsule in (*found.new, *found.there):
         if capsule.remarks != remarks.NONE:
             remarks.change(root, capsule.id, partial(_merged, capsule.remarks))
@@ -161,6 +160,16 @@ def _link_or_copy(source: str, target: str, entry: Entry) -> None:
     except OSError:  # a file system without links, or with no more for this file
         shutil.copyfile(source, target)
         os.chmod(target, sealed_mode(entry.mode))
+
+
+def _put(place: str, root: str, capsule: Packed) -> None:
+    name = from_text(capsule.name)
+    target = os.path.join(root, name)
+    try:
+        os.rename(os.path.join(place, name), target)
+    except OSError:
+        if not _is_same(target, capsule):  # or another import of it was quicker
+            raise
 
 
 def _place_of(root: str, capsule: Packed, names: list[str]) -> str | None:

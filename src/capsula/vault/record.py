@@ -49,7 +49,11 @@ class Capsule:
 
 def read_capsule(path: str) -> Capsule | None:
     """None for a directory that isn't one. VaultError for one whose capsule.json is damaged."""
-    record = _json(os.path.join(path, RECORD))
+    place = os.path.join(path, RECORD)
+    if _is_empty(place):
+        # A power cut soon after it was begun: its name got to the disk, and what it held didn't.
+        return Capsule(path, {}, CRASHED)
+    record = _json(place)
     if record is None:
         return None
     status = str(record.get("status", ""))
@@ -108,6 +112,13 @@ def _difference(path: str, row: Mapping[str, Any]) -> str:
     with open(path, "rb") as file:
         is_same = hashlib.file_digest(file, "sha256").hexdigest() == row["sha256"]
     return "" if is_same else "other bytes than were sealed"
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return os.path.getsize(path) == 0
+    except OSError:
+        return False
 
 
 def _json(path: str) -> dict[str, Any] | None:

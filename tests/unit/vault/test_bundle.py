@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,15 @@ def test_a_disk_that_fills_up_leaves_nothing(
     with pytest.raises(OSError, match="No space"):
         imported(other, content)
     assert names(other) == []
+
+
+def test_imports_of_one_bundle_at_once_all_succeed(vault: Vault, other: Vault) -> None:
+    found = [sealed(vault, b"%d" % at) for at in range(20)]
+    content = exported(found)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: imported(other, content), range(12)))
+    assert names(other) == sorted(capsule.name for capsule in found)
+    assert [verify(read(f"{other.root}/{name}")) for name in names(other)] == [[]] * 20
 
 
 def test_what_a_killed_import_left_is_cleared_away_and_what_one_at_work_has_is_not(

@@ -282,3 +282,10 @@ def test_what_can_t_be_got_to_the_disk_is_not_sealed(draft: Draft, monkeypatch: 
         draft.seal("finished", {})
     assert record(draft)["status"] == "running"
     assert "files" not in record(draft)
+
+
+def test_one_of_which_a_power_cut_left_a_name_alone_has_crashed(draft: Draft) -> None:
+    Path(draft.path, "capsule.json").write_bytes(b"")
+    capsule = read_capsule(draft.path)
+    assert capsule is not None
+    assert (capsule.status, dict(capsule.record)) == ("crashed", {})
