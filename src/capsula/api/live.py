@@ -77,7 +77,8 @@ class Live:
             self._tag(tag)
 
     def _tag(self, tag: str) -> None:
-        self._say("tag", lambda: {"tag": self._hidden(tag)})
+        # As `capsula tag` takes them: without blanks and commas.
+        self._say("tag", lambda: {"tag": "_".join(self._hidden(tag).replace(",", " ").split())[:100]})
 
     def _say(self, kind: str, make: Callable[[], dict[str, object]]) -> None:
         if not self.path:

@@ -114,7 +114,7 @@ class Said:
         for kind, rows in (("output", self.outputs), ("input", self.inputs)):
             if isinstance(path := fact.get(kind), str):
                 rows[path] = fact
-        if isinstance(tag := fact.get("tag"), str) and tag not in self.tags:
+        if isinstance(tag := fact.get("tag"), str) and tag and tag not in self.tags:
             self.tags.append(tag)
         if isinstance(note := fact.get("note"), str):
             self.notes.append(note)

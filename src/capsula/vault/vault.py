@@ -144,6 +144,7 @@ class Draft:
     def seal(self, status: str, summary: dict[str, object]) -> None:
         """The last step is a rename; before it everything that it speaks of is on the disk. OSError when that can't
         be: then the capsule goes on saying that it isn't finished."""
+        self._remark(summary.get("tags"), summary.get("note"))
         paths = [path for path in _below(self.path) if path != os.path.join(self.path, RECORD)]
         rows = [self._close(path) for path in paths]
         self._record.update(summary)
@@ -160,6 +161,18 @@ class Draft:
         self._record["status"] = status
         self._record["ended"] = datetime.now().astimezone().isoformat(timespec="microseconds")
         self.write_json(RECORD, self._record)
+
+    def _remark(self, tags: object, note: object) -> None:
+        """What the run says of itself is where people look for it, and can change it."""
+        from capsula.vault.remarks import Remarks, change
+
+        said = Remarks(note=note if isinstance(note, str) else "")
+        said = said.with_tags([str(tag) for tag in tags] if isinstance(tags, list) else ())
+        if said != Remarks():
+            try:
+                change(os.path.dirname(self.path), self.id, lambda there: there.merged(said))
+            except (CapsulaError, OSError):
+                return  # it is in capsule.json as well
 
     def _close(self, path: str) -> dict[str, object]:
         """Take away the right to write to it, share it, and describe it; nothing for what is neither file nor link."""

@@ -21,6 +21,8 @@ import pytest
 
 import capsula
 from capsula.api.current import LIVE
+from capsula.vault import remarks
+from capsula.vault.remarks import Remarks
 
 SRC = str(Path(capsula.__file__).parents[1])
 
@@ -42,6 +44,7 @@ def test_a_run_records_metrics_files_tags_and_notes(project: Any) -> None:
     assert record["metric_ranges"]["loss"] == {"count": 3, "min": 1 / 3, "max": 1.0}
     assert (record["tags"], record["note"]) == (["baseline", "gpu"], "the first one")
     assert record["id"] == run.id
+    assert remarks.read(str(project.root / "vault"), run.id) == Remarks(("baseline", "gpu"), "the first one")
     assert run.path == str(project.capsules()[0])
     metrics = project.read("metrics.json")
     assert metrics["loss"]["step"] == [0, 1, 2]
