@@ -28,6 +28,7 @@ RemoteContract  # for plugin authors
 MemoryRemote  # a fake that passes it, with what tests ask of it
 lookups
 ActionCacheContract  # for plugin authors
+ProbeContract  # for plugin authors
 
 # Importlib and pickle read these of a module (cli.together).
 _.__spec__

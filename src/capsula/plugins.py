@@ -430,7 +430,8 @@ def _built_in(
         memory=PythonMemory(_state(environ), wanted.check_seconds),
     )
     if wanted.commands:
-        yield CommandsProbe(wanted.commands, project.root, environ)
+        # Each may take as long as all of a probe may.
+        yield CommandsProbe(wanted.commands, project.root, environ, wanted.time_limit)
 
 
 class _Contents:

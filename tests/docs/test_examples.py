@@ -56,6 +56,7 @@ OTHER_OPTIONS = {
         "id",
         "item",
         "json",
+        "keep",
         "max_size",
         "n",
         "no_cache",

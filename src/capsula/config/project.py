@@ -217,11 +217,13 @@ def _project(top: _Table, root: str, file: str | None) -> Project:
 
 def _capture(table: _Table, root: str) -> Capture:
     git = table.table("git")
-    repositories: tuple[tuple[str, str], ...] = git.pairs("repositories")
-    if not git.has("repositories") and _is_in_repository(root):
-        repositories = ((os.path.basename(root) or "root", "."),)
     rules = table.table("probes", free=True)
     probes = tuple(_probe(rules, name, value) for name, value in rules.values.items())
+    required = _required(table, probes)
+    repositories: tuple[tuple[str, str], ...] = git.pairs("repositories")
+    # Where one is required, that there is none is a failure, too.
+    if not git.has("repositories") and (_is_in_repository(root) or "git" in required):
+        repositories = ((os.path.basename(root) or "root", "."),)
     return Capture(
         include_cpu=table.switch("include-cpu"),
         pre_capture_commands=table.texts("pre-capture-commands"),
@@ -232,7 +234,7 @@ def _capture(table: _Table, root: str) -> Capture:
         keep=table.texts("keep"),
         others=table.switch("other-variables"),
         probes=probes,
-        required=_required(table, probes),
+        required=required,
         time_limit=table.number("time-limit"),
         check_seconds=table.number("package-check"),
         file_limit=round(git.number("file-limit-mib") * MIB),

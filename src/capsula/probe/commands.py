@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -18,11 +20,19 @@ LIMIT_TEXT = 1 << 20
 
 
 class CommandsProbe:
-    """`commands` are (name, shell command), run in `cwd` with nothing on their input. One that fails is a fact."""
+    """`commands` are (name, shell command), run in `cwd` with nothing on their input, each for at most `seconds` (0: no
+    limit). One that fails is a fact. What they print is a note: it may tell of the moment as well as of the machine."""
 
     name = "commands"
 
-    def __init__(self, commands: tuple[tuple[str, str], ...], cwd: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        commands: tuple[tuple[str, str], ...],
+        cwd: str,
+        environ: Mapping[str, str],
+        seconds: float = LIMIT_SECONDS,
+    ) -> None:
+        self._seconds = seconds
         self._commands = commands
         self._cwd = cwd
         self._environ = environ
@@ -37,20 +47,25 @@ class CommandsProbe:
         began = time.monotonic()
         code: int | None = None
         out = err = b""
-        try:
-            done = subprocess.run(
-                command,
-                shell=True,
-                cwd=self._cwd,
-                env=dict(self._environ),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=LIMIT_SECONDS,
-                check=False,
-            )
-            code, out, err = done.returncode, done.stdout, done.stderr
-        except subprocess.TimeoutExpired:
-            self._left_out.append(f"{name}: it took more than {LIMIT_SECONDS:.0f} s")
+        # In a session of its own: what it has started ends with it when it takes too long.
+        with subprocess.Popen(
+            command,
+            shell=True,
+            cwd=self._cwd,
+            env=dict(self._environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=self._seconds or None)
+                code = process.returncode
+            except subprocess.TimeoutExpired as late:
+                self._left_out.append(f"{name}: it took more than {self._seconds:g} s")
+                out, err = late.stdout or b"", late.stderr or b""
+            finally:
+                _end(process)
         return {
             "command": mask(command),
             "exit_code": code,
@@ -67,3 +82,12 @@ class CommandsProbe:
         if found:
             self._masked.append(name)
         return shown
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """With all that it has started, unless it has ended."""
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except OSError:
+            process.kill()

@@ -241,7 +241,7 @@ def test_files_are_hashed_and_one_that_is_missing_is_told(tmp_path: Path) -> Non
     assert len(found.left_out) == 2
 
 
-def test_commands_are_told_by_what_they_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_are_told_by_what_they_print(tmp_path: Path) -> None:
     commands = (
         ("one", "pwd; echo warned >&2; exit 3"),
         ("secret", "echo $API_TOKEN"),
@@ -258,6 +258,28 @@ def test_commands_are_told_by_what_they_print(tmp_path: Path, monkeypatch: pytes
     assert len(section["long"]["stdout"]) == LIMIT_TEXT
     assert len(found.left_out) == 1
     assert found.masked == ("secret",)
-    monkeypatch.setattr("capsula.probe.commands.LIMIT_SECONDS", 0.1)
-    found = CommandsProbe((("slow", "exec sleep 60"),), str(tmp_path), {"PATH": "/usr/bin:/bin"}).read()
-    assert "more than" in found.left_out[0]
+
+
+def test_what_a_command_has_started_ends_with_it_when_it_takes_too_long(tmp_path: Path) -> None:
+    command = "echo begun; (sleep 60; touch late) & echo $! > child; sleep 60"
+    found = CommandsProbe((("slow", command),), str(tmp_path), {"PATH": "/usr/bin:/bin"}, 0.5).read()
+    section: Any = found.sections["commands"]
+    assert section["slow"]["exit_code"] is None
+    assert found.left_out == ("slow: it took more than 0.5 s",)
+    child = int((tmp_path / "child").read_text())
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_the_driver_of_a_graphics_card_is_read_where_the_kernel_tells_it(tmp_path: Path) -> None:
+    card = tmp_path / "gpus/0000:01:00.0"
+    card.mkdir(parents=True)
+    (card / "information").write_text("Model: \t\t NVIDIA A100\nIRQ:   \t\t 11\nGPU UUID: \t GPU-x\n")
+    (tmp_path / "version").write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54\nGCC version: 12\n"
+    )
+    assert host._gpu_kernel(tmp_path) == {
+        "driver": "NVIDIA UNIX x86_64 Kernel Module  550.54",
+        "models": ["NVIDIA A100"],
+    }
+    assert host._gpu_kernel(tmp_path / "nowhere") is None
