@@ -78,27 +78,33 @@ def _as_json(index: Index, found: Found, columns: tuple[str, ...]) -> dict[str, 
 def _usual(index: Index, found: Sequence[Found], sheet: Sheet) -> Iterable[str]:
     are_tagged = any(each.remarks.tags for each in found)
     are_noted = any(each.remarks.note for each in found)
+    # Where tags and notes leave no room for the command, what can be done without goes.
+    room = sheet.width or 1000
+    limit = 24 if room >= 140 else 14 if room >= 100 else 8
+    has_kind = room >= 140 or not (are_tagged or are_noted)
+    has_time = room >= 100 or not (are_tagged or are_noted)
     columns = [
         Column("capsule"),
         Column("started"),
-        Column("kind"),
+        *([Column("kind")] if has_kind else []),
         Column("status"),
-        Column("time", right=True),
-        *([Column("tags", limit=24)] if are_tagged else []),
-        *([Column("note", limit=24)] if are_noted else []),
+        *([Column("time", right=True)] if has_time else []),
+        *([Column("tags", limit=limit)] if are_tagged else []),
+        *([Column("note", limit=limit)] if are_noted else []),
         Column("command", rest=True),
     ]
     rows: list[list[Cell | str]] = []
     for each in found:
         record = index.capsule(each).record
         seconds = record.get("seconds")
+        time = duration(seconds) if isinstance(seconds, int | float) else ""
         rows.append(
             [
                 Cell(printable(each.name)),
-                Cell(moment_of(record), DIM),
-                str(record.get("kind", "")),
-                each.status,
-                duration(seconds) if isinstance(seconds, int | float) else "",
+                Cell(printable(moment_of(record)), DIM),
+                *([printable(str(record.get("kind", "")))] if has_kind else []),
+                printable(each.status),
+                *([time] if has_time else []),
                 *([printable(", ".join(each.remarks.tags))] if are_tagged else []),
                 *([printable(each.remarks.note.partition("\n")[0])] if are_noted else []),
                 printable(str(record.get("command") or "")),

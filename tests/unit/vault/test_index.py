@@ -160,15 +160,18 @@ def test_odd_text_is_kept_as_it_is(vault: Vault, make: Make, index: Index) -> No
     assert index.capsule(found).record["command"] == "half a \ud800 character"
 
 
-def test_what_was_found_is_told_of_though_it_is_read_anew_meanwhile(make: Make, index: Index) -> None:
-    first = make(0)
+def test_what_was_found_is_never_taken_for_another(make: Make, index: Index) -> None:
+    drafts = [make(number) for number in range(2)]
     index.refresh()
-    (found,) = index.find()
+    changed, gone = sorted(index.find(), key=lambda found: found.key)
     with Index(index.root) as other:
-        rewrite(first, command="another")
-        make(1)
+        shutil.rmtree(gone.path)
         other.refresh()
-    assert index.capsule(found).record["command"] == "another"
+        make(2)
+        rewrite(next(draft for draft in drafts if draft.path == changed.path), command="another")
+        other.refresh()
+    assert index.capsule(gone).record == {}
+    assert index.capsule(changed).record["command"] == "another"
 
 
 def test_remarks_are_facts(vault: Vault, make: Make, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
