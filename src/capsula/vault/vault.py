@@ -14,6 +14,7 @@ import shutil
 import socket
 import stat
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -121,9 +122,11 @@ class Draft:
         if move and not os.path.islink(source):
             try:
                 os.rename(source, target)
-                return
             except OSError:
                 pass  # another file system, or a directory that may not be changed: then the copy says why
+            else:
+                _open_directories(target)
+                return
         try:
             self._copy(os.path.realpath(source), target)
         except BaseException:
@@ -240,6 +243,16 @@ def _refuse_special(source: str) -> None:
             mode = os.lstat(path).st_mode if name else os.stat(path).st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
                 raise VaultError(f"{printable(path)} is no file, link or directory")
+
+
+def _open_directories(path: str) -> None:
+    """What is moved in keeps its directories; ours are open to us, else what is in them can't be shared or removed."""
+    found = [path] if os.path.isdir(path) else []
+    for folder in found:
+        with suppress(OSError):  # it is another user's
+            os.chmod(folder, 0o700)
+        with suppress(OSError), os.scandir(folder) as entries:
+            found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def _copy_file(source: str, target: str) -> None:

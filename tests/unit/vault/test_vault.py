@@ -289,3 +289,15 @@ def test_one_of_which_a_power_cut_left_a_name_alone_has_crashed(draft: Draft) ->
     capsule = read_capsule(draft.path)
     assert capsule is not None
     assert (capsule.status, dict(capsule.record)) == ("crashed", {})
+
+
+def test_directories_that_are_moved_in_are_open_to_their_owner_alone(draft: Draft, tmp_path: Path) -> None:
+    (tmp_path / "source/in/deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    (tmp_path / "source/in/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "source/in").chmod(0o555)
+    (tmp_path / "source").chmod(0o775)
+    draft.take(str(tmp_path / "source"), "kept", move=True)
+    for name in ("kept", "kept/in", "kept/in/deep"):
+        assert Path(draft.path, name).stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o755
