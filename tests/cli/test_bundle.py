@@ -256,6 +256,9 @@ def test_a_second_capsule_of_the_same_environment_takes_less_than_a_hundredth(he
     """Of what the first takes, in blocks; with copied files, packages, and a change that isn't committed."""
     who = ("-c", "user.name=me", "-c", "user.email=me@host", "-c", "init.defaultBranch=main")
     (here.root / "model.bin").write_bytes(os.urandom(4 << 20))
+    if here.run("cp", "--reflink=always", "model.bin", "clone").returncode == 0:
+        pytest.skip("this file system shares blocks, which du counts once for each file")
+    (here.root / "clone").unlink(missing_ok=True)
     (here.root / "data.txt").write_text("before\n")
     (here.root / "capsula.toml").write_text("[capture.files]\n'model.bin' = { copy = true }\n")
     for words in (("init", "-q"), ("add", "."), ("commit", "-qm", "one")):
