@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from capsula.engine.looking import Asked
     from capsula.execute import process
     from capsula.execute.watch import Watch
+    from capsula.observe.span import Place
     from capsula.ports import ActionCache, BlobStore, Inputs, Outcome, Probe
     from capsula.remotes import Remotes
     from capsula.vault.vault import Vault
@@ -45,6 +46,7 @@ class Session:
 
     __slots__ = (
         "memory",
+        "place",
         "policy",
         "recipe",
         "remotes",
@@ -69,6 +71,8 @@ class Session:
         remotes: "Remotes | None" = None,
     ) -> None:
         self.remotes = remotes
+        # Where the run is in a trace, if somebody records those; what it runs is told so.
+        self.place: Place | None = None
         self.spools = spools
         self.settings = settings
         self.recipe = recipe
@@ -82,6 +86,10 @@ class Session:
         """How much the store on this disk has grown by this run: less than the result when it had some of it."""
         added: int = getattr(self.world.blobs, "written", 0)
         return added
+
+    def environment(self, environ: "dict[bytes, bytes]") -> "dict[bytes, bytes]":
+        """What the command gets of it. The trace isn't in the key: it is none of the declared variables' values."""
+        return environ if self.place is None else {**environ, b"TRACEPARENT": self.place.traceparent.encode()}
 
     def remove_spools(self) -> None:
         """The files of long logs have done their service: what is kept of them is in the store."""
@@ -133,7 +141,7 @@ def compose(
         cache=cache,
         context=lambda inputs: find_context(recipe, inputs, environ),
         execute=lambda inputs_hash: execute(
-            recipe, environ, inputs_hash, store_root if keep else None, spools
+            recipe, session.environment(environ), inputs_hash, store_root if keep else None, spools
         ),
         replay=_replay,
         bury=lambda path: _bury(store_root, recipe.capsule_id, path),
@@ -144,7 +152,7 @@ def compose(
         run_id=new_run_id(),
         host=posix.uname().nodename,
     )
-    return Session(
+    session = Session(
         settings=settings,
         recipe=recipe,
         policy=policy,
@@ -155,6 +163,7 @@ def compose(
         spools=spools,
         remotes=remotes,
     )
+    return session
 
 
 def journal_line(session: Session, report: engine.Report) -> "dict[str, str | int | float | bool]":

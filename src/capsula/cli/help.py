@@ -24,8 +24,8 @@ examples:
 """
 
 NOTES = {
-    "s3": "Accepted and checked, not used in this version.",
-    "honeycomb": "Accepted and checked, not used in this version.",
+    "s3": "For `-b s3`; `s3://BUCKET/PREFIX` uses endpoint and region.",
+    "honeycomb": "OpenTelemetry is set up by its own variables (`OTEL_…`).",
 }
 
 HELP_END = """\

@@ -34,8 +34,6 @@ def _lines(session: "Session", report: engine.Report) -> "Iterator[str]":
     wordy = settings.verbose or settings.explain or settings.dry_run
     if settings.verbose:
         yield from _hashes(report)
-        if settings.honeycomb_dataset or settings.honeycomb_token:
-            yield "note: Honeycomb is not available in this version; nothing is sent"
     if report.problem is not None and report.outcome == engine.UNCACHED:
         hint = f" ({report.problem.hint})" if report.problem.hint else ""
         yield f"not cached: {report.problem.what}{hint}"

@@ -50,10 +50,18 @@ _REGULAR = 0o100000
 ENTRY_HEAD = 77
 
 
+def is_watched() -> bool:
+    """Whether somebody wants to hear of each run: the shortest way tells nobody."""
+    environ = posix.environ
+    return bool(
+        environ.get(b"OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get(b"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    )
+
+
 def recall(program: str, argv: "list[str]") -> int | None:
     """The exit code of a hit that is in place and has been replayed; None when the full path has to be gone."""
     path = record_path(program, argv)
-    if path is None:
+    if path is None or is_watched():
         return None
     try:
         with open(path, "rb", buffering=0) as file:

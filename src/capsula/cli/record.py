@@ -27,7 +27,12 @@ def record_of(session: "Session", report: engine.Report, watched: "Seen") -> "Re
     """The record of this run, None when it can't be recalled: something isn't watched, or too fresh, or too long."""
     settings, recipe, inputs = session.settings, session.recipe, session.workspace.found
     asked_more = (
-        settings.verbose or settings.explain or settings.json or settings.placebo or settings.verify_hits
+        settings.verbose
+        or settings.explain
+        or settings.json
+        or settings.placebo
+        or settings.verify_hits
+        or settings.honeycomb_dataset
     )
     logs = report.logs
     if (

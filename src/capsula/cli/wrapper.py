@@ -5,6 +5,7 @@ import sys
 import time
 
 from capsula import engine
+from capsula.cli.recall import is_watched
 from capsula.config.options import guess_command, wants_no_run, wants_passive, wants_strict
 from capsula.config.places import find_root, find_store
 from capsula.config.settings import read_settings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from capsula.cli.recall import Seen
     from capsula.config.settings import Settings
+    from capsula.observe.span import Place
 else:
     import _signal
 
@@ -77,6 +79,7 @@ def wrap(program: str, argv: "list[str]") -> int:
     def say(text: str) -> None:
         tell(program, text)
 
+    place = _place(environ) if settings.honeycomb_dataset or is_watched() else None
     try:
         session = compose(settings, cwd=cwd, environ=environ, say=say)
     except UsageError as error:
@@ -85,6 +88,7 @@ def wrap(program: str, argv: "list[str]") -> int:
         # No store: the command runs all the same, with the inputs hash in its environment.
         problem, settings.backend, settings.remote = error, "dummy", ()
         session = compose(settings, cwd=cwd, environ=environ, say=say)
+    session.place = place
     if settings.inputs_hash:
         return _print_inputs_hash(session, environ, say)
     if problem is not None:
@@ -109,6 +113,13 @@ def _understood(
     # The command is found without its `--` too: then who knows which words were options.
     is_run = settings.command == tuple(command) and not (settings.dry_run or settings.inputs_hash)
     return settings if is_run else None
+
+
+def _place(environ: "dict[bytes, bytes]") -> "Place":
+    """Ours in the trace that the caller is in, or that begins here."""
+    from capsula.observe.span import place
+
+    return place(environ.get(b"TRACEPARENT", b"").decode("ascii", "replace"))
 
 
 def tell(program: str, text: str) -> None:
@@ -180,7 +191,13 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
         if not settings.dry_run:
             _note(session, program, argv, report, watched)
         if session.remotes is not None:
+            began = time.time_ns()
             session.remotes.send(lambda text: tell(program, text))
+            report.mark("upload", began)
+        if session.place is not None and not settings.dry_run:
+            from capsula.cli import telemetry
+
+            telemetry.report(session, report, session.place, lambda text: tell(program, text))
         if settings.json is not None:
             from capsula.cli.report import write_report
 

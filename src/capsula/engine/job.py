@@ -1,5 +1,7 @@
 """What a run is given and what it reports: policy, the world as ports, the report, an opened entry."""
 
+import time
+
 from capsula.core.capsule import Origin
 from capsula.errors import CapsulaError
 
@@ -180,6 +182,12 @@ class Report:
         self.started = False
         self.unwritten = 0
         self.signal: int | None = None
+        # What it did, for those who watch: name, begin and end in ns since 1970.
+        self.spans: list[tuple[str, int, int]] = []
+
+    def mark(self, name: str, since_ns: int) -> None:
+        """It did this from then until now."""
+        self.spans.append((name, since_ns, time.time_ns()))
 
 
 class Entry:

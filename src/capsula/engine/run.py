@@ -43,7 +43,9 @@ def begin(attempt: Attempt) -> bool:
     """Whether it has to run: then `finish` is told how that went. Else the report says how it is settled."""
     policy, world, report = attempt.policy, attempt.world, attempt.report
     try:
+        began = time.time_ns()
         attempt.keyed = _key(attempt)
+        report.mark("inputs", began)
         if _settled(attempt, _look_up(attempt, attempt.keyed)):
             return False
         if not policy.dry_run:
@@ -74,6 +76,8 @@ def finish(attempt: Attempt, outcome: "Outcome") -> None:
     report, world = attempt.report, attempt.world
     report.exit_code, report.started, report.seconds = outcome.exit_code, outcome.started, outcome.seconds
     report.signal = outcome.signal
+    report.spans.append(("run", outcome.start_ns, outcome.end_ns))
+    began = time.time_ns()
     try:
         _tell_unwritten(attempt, outcome.write_error)
         if attempt.policy.keep and attempt.keyed is not None and report.outcome != UNCACHED:
@@ -86,6 +90,7 @@ def finish(attempt: Attempt, outcome: "Outcome") -> None:
     except Exception as error:  # the command has run; nothing of ours may change how it ended
         report.problem = _bug(error)
         report.not_stored = report.problem.what
+    report.mark("capture", began)
     _leave(world)
 
 
@@ -140,6 +145,7 @@ def _key(attempt: Attempt) -> "Keyed":
 def _look_up(attempt: Attempt, keyed: "Keyed") -> "Entry | None":
     """The stored entry, if there is one; a bad one is said, set aside by the store, and healed by this run."""
     world, report = attempt.world, attempt.report
+    began = time.time_ns()
     try:
         result = world.cache.lookup(keyed.digest)
         if result is None:
@@ -149,6 +155,8 @@ def _look_up(attempt: Attempt, keyed: "Keyed") -> "Entry | None":
         report.why = f"the stored result is damaged: {error.what}"
         world.say(report.why)
         return None
+    finally:
+        report.mark("lookup", began)
 
 
 def _open(result: "ActionResult", world: World) -> Entry:
@@ -180,6 +188,7 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
         report.outcome, report.why = HIT, "the result is in the cache"
         report.exit_code, report.seconds = entry.result.exit_code, entry.origin.seconds
         return True
+    began = time.time_ns()
     try:
         if attempt.keyed is not None:
             world.cache.bring(attempt.keyed.digest, entry.result, entry.digests(), entry.origin.seconds)
@@ -191,6 +200,8 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
         world.say(report.why)
         attempt.entry = None
         return False
+    finally:
+        report.mark("restore", began)
     report.outcome, report.why = HIT, "nothing that it depends on has changed"
     report.exit_code, report.nodes = entry.result.exit_code, entry.nodes
     report.seconds = entry.origin.seconds

@@ -5,6 +5,7 @@
     quarantine/         didn't verify    trash/             the user's own files, to be had back
     locks/ recall/ state/ ids/ journal/  of others          size  about how many bytes there are
     remotes/ until when one is left alone                   spool/ results that are still to be sent
+    telemetry/  what a receiver didn't take
 
 Everything is made when it is first needed, directories with mode 0700: results may hold what others shouldn't read.
 """

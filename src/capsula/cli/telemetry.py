@@ -1,0 +1,130 @@
+"""What a run tells Honeycomb and OpenTelemetry of itself, when somebody wants to hear it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from capsula import __version__, engine
+from capsula.core.names import printable
+from capsula.core.node import DIRECTORY, LINK
+from capsula.core.secrets import mask
+from capsula.observe import honeycomb, otlp
+from capsula.observe.post import Parcel, deliver
+from capsula.observe.span import Attribute, Place, Span, new_id
+
+if TYPE_CHECKING:
+    from capsula.plugins import Session
+
+# Honeycomb takes strings of 64 KiB; nobody reads so much in one field.
+_LONGEST = 16_384
+
+
+def report(session: Session, found: engine.Report, place: Place, say: Callable[[str], None]) -> None:
+    """Send it, if the trace is one that is recorded. Trouble is said with -v only: it is none of the run."""
+    if not place.is_sampled:
+        return
+    settings, environ = session.settings, os.environ
+    spans = spans_of(session, found, place, time.time_ns())
+    parcels = []
+    receiver = otlp.receiver(environ)
+    if receiver is not None:
+        parcels.append(
+            Parcel(receiver.url, receiver.headers, otlp.body(place, spans, receiver.resource, __version__))
+        )
+    token = settings.honeycomb_token or environ.get("HONEYCOMB_API_KEY", "")
+    if settings.honeycomb_dataset and token:
+        own = dict(pair.partition("=")[::2] for pair in settings.honeycomb_kv)
+        content = honeycomb.body(settings.honeycomb_trace_id or place.trace_id, spans, own)
+        url = honeycomb.url(environ, settings.honeycomb_dataset)
+        parcels.append(Parcel(url, honeycomb.headers(token), content))
+    elif settings.honeycomb_dataset and settings.verbose:
+        say("nothing is sent to Honeycomb: --honeycomb_token is missing")
+    seconds = receiver.seconds if receiver is not None else 10.0
+    for trouble in deliver(parcels, session.store_root, seconds):
+        if settings.verbose:
+            say(f"not sent: {trouble}")
+
+
+def spans_of(session: Session, found: engine.Report, place: Place, end_ns: int) -> list[Span]:
+    """The run, and below it what it did: inputs, lookup, restore, run, capture, upload."""
+    start = min([begun for _, begun, _ in found.spans], default=end_ns)
+    trouble = found.problem.what if found.problem is not None else ""
+    parent = session.settings.honeycomb_parent_id or place.parent_id
+    whole = Span(
+        session.recipe.capsule_id, start, end_ns, place.span_id, parent, attributes(session, found), trouble
+    )
+    return [
+        whole,
+        *(Span(name, begun, ended, new_id(), place.span_id) for name, begun, ended in found.spans),
+    ]
+
+
+def attributes(session: Session, found: engine.Report) -> dict[str, Attribute]:
+    origin, recipe = found.origin, session.recipe
+    is_hit = found.outcome == engine.HIT
+    job = origin.job if is_hit and origin is not None else session.settings.capsule_job
+    facts: dict[str, Attribute | None] = {
+        "capsule_id": recipe.capsule_id,
+        "command": mask(" ".join(recipe.argv))[:_LONGEST],
+        "outcome": found.outcome,
+        "why": found.why[:_LONGEST],
+        "result_from_cache": is_hit,
+        "non_determinism": bool(found.mismatch),
+        "non_determinism_details": "\n".join(found.mismatch)[:_LONGEST] or None,
+        "exit_code": found.exit_code,
+        "key": found.key.hash if found.key is not None else None,
+        "inputs_hash": found.inputs_hash or None,
+        "outputs_hash": _outputs_hash(found) or None,
+        "inputs_hash_details": _inputs(found),
+        "outputs_hash_details": _outputs(found),
+        "capsule_job": job or None,
+        "run": session.world.run_id,
+        "made_by": origin.run if is_hit and origin is not None else None,
+        "seconds_saved" if is_hit else "seconds_run": round(found.seconds, 6),
+        "bytes": found.bytes,
+        "stored": found.stored,
+        "not_stored": found.not_stored or None,
+        "waited": found.waited,
+        "host": session.world.host,
+        "version": __version__,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _inputs(found: engine.Report) -> str | None:
+    return _details(found.inputs.hashes()) if found.inputs is not None else None
+
+
+def _outputs(found: engine.Report) -> str | None:
+    return _details(_output_rows(found))
+
+
+def _output_rows(found: engine.Report) -> list[tuple[str, str]]:
+    return [
+        (path, f"-> {node.target}" if node.kind == LINK else node.digest.hash if node.digest else "")
+        for path, node in sorted(found.nodes.items())
+        if node.kind != DIRECTORY
+    ]
+
+
+def _outputs_hash(found: engine.Report) -> str:
+    rows = _output_rows(found)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest() if rows else ""
+
+
+def _details(rows: list[tuple[str, str]]) -> str | None:
+    """A line each, as many as fit, and how many are left out."""
+    lines, room = [], _LONGEST
+    for at, (path, content) in enumerate(rows):
+        line = f"{content}  {printable(path)}"
+        room -= len(line) + 1
+        if room < 0:
+            lines.append(f"and {len(rows) - at} more")
+            break
+        lines.append(line)
+    return "\n".join(lines) or None

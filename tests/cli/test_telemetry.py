@@ -1,0 +1,193 @@
+"""What Honeycomb and OpenTelemetry are told of a run, through the installed command."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from servers.process import free_port
+from servers.receiver import Receiver
+
+ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")
+DO = "cp in.txt out.txt"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def honeycomb(ws, receiver: Receiver) -> tuple[str, ...]:
+    ws.write("in.txt", "one")
+    ws.write("capsula.toml")
+    ws.environ["HONEYCOMB_API_ENDPOINT"] = receiver.url
+    return ("--honeycomb_dataset", "my builds", "--honeycomb_token", "hcaik_secret", *ASK)
+
+
+@pytest.fixture
+def otlp(ws, receiver: Receiver) -> tuple[str, ...]:
+    ws.write("in.txt", "one")
+    ws.write("capsula.toml")
+    ws.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
+    return ASK
+
+
+def spans(receiver: Receiver, at: int = -1) -> dict[str, dict]:
+    """By name; the run itself is called as its capsule."""
+    scope = receiver.received[at].body["resourceSpans"][0]["scopeSpans"][0]
+    return {span["name"]: span for span in scope["spans"]}
+
+
+def attributes(span: dict) -> dict:
+    return {each["key"]: next(iter(each["value"].values())) for each in span["attributes"]}
+
+
+def test_an_event_for_each_run_has_the_fields_that_people_ask_for(ws, honeycomb, receiver) -> None:
+    more = ("--honeycomb_trace_id", "t1", "--honeycomb_parent_id", "p1", "--honeycomb_kv", "branch=main")
+    for ran in (1, 0, 0):
+        done = ws.capsule(*honeycomb, *more, "-j", "job 7", "--honeycomb_kv", "a=b=c", do=DO)
+        assert (done.ran, done.code) == (ran, 0)
+    assert len(receiver.received) == 3
+    miss, hit, _ = (received.body[0]["data"] for received in receiver.received)
+    assert {received.path for received in receiver.received} == {"/1/batch/my%20builds"}
+    assert receiver.received[0].headers["x-honeycomb-team"] == "hcaik_secret"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]+\.\d{6}\+00:00", receiver.received[0].body[0]["time"])
+    assert (miss["capsule_id"], miss["outcome"], miss["result_from_cache"]) == ("x", "miss", False)
+    assert (hit["outcome"], hit["result_from_cache"], hit["made_by"]) == ("hit", True, miss["run"])
+    assert (miss["trace.trace_id"], miss["trace.parent_id"]) == ("t1", "p1")
+    assert (miss["branch"], miss["a"], miss["capsule_job"], hit["capsule_job"]) == (
+        "main",
+        "b=c",
+        "job 7",
+        "job 7",
+    )
+    assert miss["inputs_hash"] == hit["inputs_hash"]
+    assert miss["outputs_hash"] == hit["outputs_hash"]
+    assert "in.txt" in miss["inputs_hash_details"]
+    assert "out.txt" in hit["outputs_hash_details"]
+    assert miss["duration_ms"] > 0
+    names = [[event["data"]["name"] for event in received.body] for received in receiver.received[:2]]
+    assert names[0][0] == names[1][0] == "x"
+    assert {"inputs", "lookup", "run", "capture"} <= set(names[0])
+    assert "restore" in names[1]
+    assert {event["data"]["trace.parent_id"] for event in receiver.received[0].body[1:]} == {
+        miss["trace.span_id"]
+    }
+
+
+def test_nondeterminism_is_told(ws, honeycomb, receiver) -> None:
+    do = "head -c 20 /dev/urandom > out.txt"
+    ws.capsule(*honeycomb, do=do)
+    ws.capsule("-p", *honeycomb, do=do)
+    told = receiver.received[-1].body[0]["data"]
+    assert (told["outcome"], told["non_determinism"]) == ("placebo", True)
+    assert "out.txt" in told["non_determinism_details"]
+    assert receiver.received[0].body[0]["data"]["non_determinism"] is False
+
+
+def test_a_failure_of_ours_is_told_as_an_error(ws, honeycomb, receiver) -> None:
+    ws.capsule(*honeycomb, "-i", "no such file", do=DO)
+    assert "no such file" in receiver.received[-1].body[0]["data"]["error"]
+
+
+def test_spans_go_where_the_standard_variables_say(ws, otlp, receiver) -> None:
+    ws.environ |= {
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-key=abc%20d,other=1",
+        "OTEL_RESOURCE_ATTRIBUTES": "team=build",
+        "OTEL_SERVICE_NAME": "our builds",
+    }
+    for ran in (1, 0, 0):
+        assert ws.capsule(*otlp, do=DO).ran == ran
+    assert [received.path for received in receiver.received] == ["/v1/traces"] * 3
+    assert receiver.received[0].headers["x-key"] == "abc d"
+    resource = receiver.received[0].body["resourceSpans"][0]["resource"]
+    assert attributes(resource) == {"service.name": "our builds", "team": "build"}
+    found = spans(receiver, 0)
+    whole = found.pop("x")
+    assert set(found) == {"inputs", "lookup", "run", "capture"}
+    assert {span["parentSpanId"] for span in found.values()} == {whole["spanId"]}
+    assert {span["traceId"] for span in found.values()} == {whole["traceId"]}
+    for span in found.values():
+        assert (
+            int(whole["startTimeUnixNano"]) <= int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"])
+        )
+    assert attributes(whole)["outcome"] == "miss"
+    assert attributes(spans(receiver, 1)["x"])["outcome"] == "hit"
+
+
+def test_what_a_capsule_runs_belongs_to_the_same_trace(ws, otlp, receiver) -> None:
+    parent = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    do = f'printf %s "$TRACEPARENT" > trace.txt; capsule -c inner -i in.txt -o inner.txt -- cp in.txt inner.txt; {DO}'
+    ws.capsule(*otlp, do=do, env={"TRACEPARENT": parent})
+    inner, outer = spans(receiver, 0)["inner"], spans(receiver, 1)["x"]
+    assert inner["traceId"] == outer["traceId"] == "ab" * 16
+    assert outer["parentSpanId"] == "cd" * 8
+    assert inner["parentSpanId"] == outer["spanId"]
+    assert ws.read("trace.txt") == f"00-{outer['traceId']}-{outer['spanId']}-01"
+
+
+def test_the_trace_is_not_in_the_key(ws, otlp, receiver) -> None:
+    assert ws.capsule(*otlp, do=DO, env={"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-01"}).ran == 1
+    assert ws.capsule(*otlp, do=DO, env={"TRACEPARENT": f"00-{'cd' * 16}-{'ab' * 8}-01"}).ran == 0
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"OTEL_SDK_DISABLED": "true"},
+        {"OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-00"},
+    ],
+)
+def test_who_wants_no_traces_gets_none(ws, otlp, receiver, env) -> None:
+    assert ws.capsule(*otlp, do=DO, env=env).ran == 1
+    assert receiver.received == []
+
+
+def test_without_anybody_who_listens_the_environment_is_the_caller_s(ws) -> None:
+    ws.write("in.txt", "one")
+    done = ws.capsule("-i", "in.txt", do='echo "[$TRACEPARENT]"', env={"TRACEPARENT": "mine"})
+    assert done.out == "[mine]\n"
+
+
+@pytest.mark.parametrize("trouble", ["away", "overloaded", "silent"])
+def test_a_receiver_that_is_away_costs_nothing_and_gets_it_later(ws, honeycomb, receiver, trouble) -> None:
+    options = honeycomb
+    if trouble == "away":
+        ws.environ["HONEYCOMB_API_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
+    receiver.answer = {"away": 200, "overloaded": 503, "silent": None}[trouble]
+    done = ws.capsule(*options, do=f"{DO}; exit 5")
+    assert (done.ran, done.code, done.said) == (1, 5, [])
+    waiting = list(ws.store.glob("telemetry/*.json"))
+    assert len(waiting) == 1
+    assert b"hcaik_secret" not in waiting[0].read_bytes()
+    if trouble == "away":
+        kept = json.loads(waiting[0].read_text())
+        kept["url"] = kept["url"].replace(ws.environ["HONEYCOMB_API_ENDPOINT"], receiver.url)
+        waiting[0].write_text(json.dumps(kept))
+        ws.environ["HONEYCOMB_API_ENDPOINT"] = receiver.url
+    receiver.answer = 200
+    receiver.go.set()
+    assert ws.capsule(*options, do=DO).code == 0
+    assert [received.body[0]["data"]["exit_code"] for received in receiver.received] == [0, 5]
+    assert not list(ws.store.glob("telemetry/*.json"))
+
+
+def test_what_is_refused_is_not_kept(ws, honeycomb, receiver) -> None:
+    receiver.answer = 401
+    done = ws.capsule("-v", *honeycomb, do=DO)
+    assert (done.ran, done.code) == (1, 0)
+    assert done.says("401")
+    assert "hcaik_secret" not in done.err
+    assert not list(ws.store.glob("telemetry/*"))
+
+
+def test_credentials_are_not_told(ws, otlp, receiver) -> None:
+    ws.capsule(*otlp, command=("sh", "-c", "true", "--password", "hunter2secret"))
+    assert receiver.received
+    assert "hunter2secret" not in json.dumps(receiver.received[-1].body)
