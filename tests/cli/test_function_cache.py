@@ -507,6 +507,15 @@ def test_without_a_store_the_function_runs(project):
     assert project.ran == 2
 
 
+@pytest.mark.parametrize("more", ["", " --strict_remote", " --strict"])
+def test_a_store_that_is_not_reached_is_no_reason_not_to_run(project, more):
+    asked = {"CAPSULE_ARGS": f"--remote http://127.0.0.1:1/cache{more}"}
+    for _ in range(2):
+        done = project.python(SQUARE + "print(square(3))", environ=asked)
+        assert (done.returncode, done.stdout) == (0, "{'n': 9, 'seed': 0}\n")
+    assert project.ran == 1
+
+
 def test_a_forked_child_does_not_wait_for_what_its_parent_s_threads_hold(project):
     done = project.python(
         """

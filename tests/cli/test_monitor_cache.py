@@ -185,6 +185,15 @@ def test_what_cannot_be_cached_is_said_runs_and_is_recorded(project, options, en
     assert project.ran == 2
 
 
+@pytest.mark.parametrize("more", ["", " --strict_remote", " --strict"])
+def test_a_store_that_is_not_reached_is_no_reason_not_to_run(project, more):
+    asked = {"CAPSULE_ARGS": f"--remote http://127.0.0.1:1/cache{more}"}
+    for _ in range(2):
+        done = project.monitor(*DECLARED, environ=asked)
+        assert (done.returncode, done.stdout) == (0, "one\n")
+    assert project.ran == 1
+
+
 def test_a_failure_is_not_cached_and_its_exit_code_is_the_command_s(project):
     for _ in range(2):
         done = project.monitor(*DECLARED, command=("sh", "-c", 'echo ran >> "$MARK"; exit 3'))

@@ -111,7 +111,7 @@ def open_session(
     if name is None:
         settings.capsule_id = None
     # None of these is a reason not to run: that is what a recorded run is for.
-    settings.dry_run = settings.strict = settings.inputs_hash = False
+    settings.dry_run = settings.strict = settings.strict_remote = settings.inputs_hash = False
     session = plugins.compose(settings, cwd=cwd, environ=dict(os.environb), say=recorder.warn)
     session.world.record = recorder.draft.id if recorder.draft is not None else ""
     add_facts(session, context_facts(declared.context, recorder))
@@ -151,8 +151,8 @@ def note(
     report: engine.Report,
     start: Callable[[str, int, float, int], None] | None = None,
 ) -> None:
-    """The journal, what is remembered for next time, and a sweep when the store has grown; `start` is how to make a
-    process for it where a fork can't be had."""
+    """The journal, what is remembered for next time, what goes to other stores, and a sweep when the store has grown;
+    `start` is how to make a process for it where a fork can't be had."""
     journal.append(session.store_root, plugins.journal_line(session, report))
     session.memory.save()
     if report.stored:
@@ -163,6 +163,11 @@ def note(
             now=time.time,
             start=start,
         )
+    if session.remotes is not None:
+        try:
+            session.remotes.send(session.world.say)
+        finally:
+            session.remotes.end()
 
 
 def uncached(reason: str) -> dict[str, Any]:

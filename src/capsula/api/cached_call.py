@@ -106,7 +106,7 @@ class CachedCall:
 
     def is_settled(self) -> bool:
         """Whether `value` is the result of an earlier run; else the function has to run."""
-        if begin(self._attempt):
+        if begin(self._attempt) or self._attempt.report.outcome != engine.HIT:
             return False
         self._note()
         return True

@@ -70,6 +70,8 @@ class CachedCommand:
         """The outcome, and what the capsule tells of the result. Raises nothing once the command has run."""
         session = self.session
         report = engine.run(session.recipe, session.policy, session.world)
+        if self.outcome is None and report.outcome != engine.HIT:
+            self._execute("")
         outcome = self.outcome or Found(report, self.start_ns, self.logs)
         result: dict[str, Any] = cached.uncached("it can't be told what happened")
         try:
