@@ -24,7 +24,7 @@ from capsula.vault.archive import Reader
 from capsula.vault.arrival import Plan
 from capsula.vault.bundle import Manifest, Packed
 from capsula.vault.compression import ending
-from capsula.vault.lookup import resolve
+from capsula.vault.lookup import resolve_all
 from capsula.vault.record import Capsule
 
 STREAM = "-"
@@ -111,7 +111,7 @@ def _take_in(root: str, name: str, *, dry: bool, any_links: bool) -> Plan:
 
 def _chosen(root: str, asked: Sequence[str]) -> list[Capsule]:
     if asked:
-        return [resolve(root, each) for each in asked]
+        return resolve_all(root, asked)
     found = records.capsules(root)
     for capsule in found:
         if "files" not in capsule.record:

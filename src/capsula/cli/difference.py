@@ -11,7 +11,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from capsula.cli.finding import find_capsule
+from capsula.cli.finding import find_capsules
 from capsula.cli.narrate import duration
 from capsula.cli.render import BOLD, DIM, GREEN, RED, Cell, Column, Sheet, table
 from capsula.core.names import printable
@@ -35,7 +35,7 @@ def diff(
     exit_code: bool = False,
 ) -> int:
     """0, or with `exit_code` 1 when something differs."""
-    old, new = (find_capsule(directory, each) for each in asked)
+    old, new = find_capsules(directory, asked)
     runs = run_of(old), run_of(new)
     sections = [section for section in compare(*runs) if not only or section.name in only]
     if as_json:

@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,8 +18,8 @@ from capsula.config.values import duration as read_duration
 from capsula.config.values import nearest
 from capsula.core.names import printable
 from capsula.errors import UsageError
-from capsula.vault.index import Index
-from capsula.vault.lookup import resolve
+from capsula.vault.index import OURS, Index
+from capsula.vault.lookup import resolve_all
 from capsula.vault.query import Both, Condition, Test, named, parse
 from capsula.vault.record import Capsule
 
@@ -93,8 +93,12 @@ def vault_of(directory: str | None) -> str:
 
 
 def find_capsule(directory: str | None, asked: str) -> Capsule:
+    return find_capsules(directory, [asked])[0]
+
+
+def find_capsules(directory: str | None, asked: Sequence[str]) -> list[Capsule]:
     with reading("indexing") as progress:
-        return resolve(vault_of(directory), asked, progress)
+        return resolve_all(vault_of(directory), asked, progress)
 
 
 @contextmanager
@@ -112,6 +116,8 @@ def say_unknown(index: Index, asked: Iterable[str]) -> None:
     known: frozenset[str] = frozenset()
     for name in sorted(asked):
         known = known or index.names()
+        if known == frozenset(OURS):
+            return  # an empty vault has no facts at all
         if named(known, name)[1]:
             continue
         length = name.count(".") + 1

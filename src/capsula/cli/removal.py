@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from capsula.cli.cache import confirm
-from capsula.cli.finding import find_capsule, opened, reading
+from capsula.cli.finding import find_capsules, opened, reading
 from capsula.cli.narrate import size
 from capsula.cli.render import DIM, Cell, Column, Sheet, counted, table
 from capsula.core.names import printable
@@ -22,7 +22,7 @@ from capsula.vault.vault import VaultError
 
 def remove(directory: str | None, asked: Sequence[str], *, sure: bool, force: bool) -> int:
     # All are found before the first is removed: the one before the latest is another one afterwards.
-    capsules = list({each.path: each for each in (find_capsule(directory, text) for text in asked)}.values())
+    capsules = list({each.path: each for each in find_capsules(directory, asked)}.values())
     for capsule in capsules:
         if capsule.status == "running" and not force:
             raise UsageError(

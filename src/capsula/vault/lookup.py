@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from capsula.core.names import printable
 from capsula.errors import UsageError
@@ -17,23 +17,44 @@ def resolve(root: str, asked: str, progress: Callable[[int, int], None] | None =
     """By id, the last six digits of it, the beginning of it or of a directory's name, an item's name (its latest),
     `@latest`, `@-2`, or a path. Raises UsageError when there is none, or more than one. `progress` is as for
     Index.refresh."""
-    if "/" in asked and (capsule := read_capsule(asked)) is not None:
-        return Capsule(os.path.abspath(capsule.path), capsule.record, capsule.status)
+    return resolve_all(root, [asked], progress)[0]
+
+
+def resolve_all(
+    root: str, asked: Sequence[str], progress: Callable[[int, int], None] | None = None
+) -> list[Capsule]:
+    """Several, as of one moment: `@-2` means the same before and behind another."""
+    found: list[Capsule] = []
     with Index(root) as index:
-        index.refresh(progress)
-        found = index.find()
-        if not found:
-            raise UsageError(
-                f"there is no capsule in {printable(root)}", hint="capsula monitor command … makes one"
-            )
-        if asked.startswith("@"):
-            path = _counted(found, asked).path
-        else:
-            path = (_by_id(found, asked) or _by_item(index, asked) or _by_beginning(found, asked)).path
+        known: list[Found] | None = None
+        for each in asked:
+            capsule = _read(each) if "/" in each else None
+            if capsule is None:
+                if known is None:
+                    index.refresh(progress)
+                    known = index.find()
+                path = _chosen(index, known, each).path
+                capsule = _read(path) or Capsule(path, {}, DAMAGED)
+            found.append(capsule)
+    return found
+
+
+def _read(path: str) -> Capsule | None:
+    path = os.path.abspath(path)
     try:
-        return read_capsule(path) or Capsule(path, {}, DAMAGED)
+        return read_capsule(path)
     except VaultError:
         return Capsule(path, {}, DAMAGED)
+
+
+def _chosen(index: Index, found: list[Found], asked: str) -> Found:
+    if not found:
+        raise UsageError(
+            f"there is no capsule in {printable(index.root)}", hint="capsula monitor command … makes one"
+        )
+    if asked.startswith("@"):
+        return _counted(found, asked)
+    return _by_id(found, asked) or _by_item(index, asked) or _by_beginning(found, asked)
 
 
 def _by_id(found: list[Found], asked: str) -> Found | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from capsula.errors import UsageError
-from capsula.vault.lookup import resolve
+from capsula.vault.lookup import resolve, resolve_all
 from capsula.vault.vault import Vault
 
 from .conftest import Make, rewrite
@@ -43,6 +43,21 @@ def test_what_may_mean_several_is_refused(vault: Vault, make: Make) -> None:
     with pytest.raises(UsageError, match="3 capsules begin with run") as refused:
         resolve(vault.root, "run")
     assert "run-" in refused.value.hint
+
+
+def test_several_are_found_as_of_one_moment(vault: Vault, make: Make) -> None:
+    first, second = make(0), make(1)
+    found = resolve_all(vault.root, ["@-2", second.path, "@latest", first.id])
+    assert [each.path for each in found] == [first.path, second.path, second.path, first.path]
+
+
+def test_a_damaged_one_is_found_by_its_path(vault: Vault, make: Make) -> None:
+    draft = make(0)
+    record = Path(draft.path, "capsule.json")
+    record.chmod(0o600)
+    record.write_text("{")
+    assert resolve(vault.root, f"{draft.path}/").status == "damaged"
+    assert resolve(vault.root, f"{draft.path}/").path == draft.path
 
 
 def test_what_is_found_is_read_from_its_files(vault: Vault, make: Make) -> None:
