@@ -23,6 +23,7 @@ from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
 from capsula.vault import remarks
 from capsula.vault.remarks import Remarks
+from capsula.vault.vault import FORMAT as FORMAT_OF_RECORD
 from capsula.vault.vault import RECORD
 
 FORMAT = 1
@@ -30,7 +31,8 @@ MANIFEST = "capsula-bundle.json"
 # Of a manifest, which is held in memory: some 150,000 files.
 LARGEST_MANIFEST = 32 << 20
 LARGEST_RECORD = 16 << 20
-_LONGEST_NAME, _LONGEST_PATH = 255, 4000
+_LONGEST_NAME, _LONGEST_PATH, _DEEPEST = 255, 4000, 200
+_ENDED = ("finished", "failed", "interrupted")
 _ID = re.compile(r"[0-9a-f]{18}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MODE = re.compile(r"[0-7]{1,4}", re.ASCII)
@@ -191,6 +193,13 @@ def seal_of(capsule: str, record: bytes) -> list[Entry]:
         value = None
     if not isinstance(value, dict) or not isinstance(value.get("files"), list):
         raise BundleError(f"{printable(capsule)} was never sealed")
+    if value.get("format") != FORMAT_OF_RECORD:
+        raise BundleError(
+            f"{printable(capsule)} has a format that this capsula doesn't know",
+            hint="a newer capsula reads it",
+        )
+    if value.get("status") not in _ENDED:
+        raise BundleError(f"{printable(capsule)} doesn't say how it ended")
     return [_entry(row, capsule) for row in value["files"]]
 
 
@@ -241,7 +250,8 @@ def _entry(row: object, capsule: str) -> Entry:
     parts = name.split("/")
     if name.startswith("/") or ".." in parts:
         raise BundleError(f"{shown} leads out of its capsule")
-    if len(name.encode("utf-8", "replace")) > _LONGEST_PATH or not all(_is_part(part) for part in parts):
+    is_long = len(name.encode("utf-8", "replace")) > _LONGEST_PATH or len(parts) > _DEEPEST
+    if is_long or not all(_is_part(part) for part in parts):
         raise BundleError(f"{shown} is no name for a file")
     if row.get("directory") is True:
         return Entry(name, Kind.DIRECTORY)

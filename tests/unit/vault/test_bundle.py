@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tarfile
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -463,7 +464,11 @@ def test_something_in_the_gaps_is_refused(small: dict[str, bytes]) -> None:
         check(bytes(content))
 
 
-def forged(vault: Vault, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
+def forged(
+    vault: Vault,
+    change: Callable[[dict[str, Any], dict[str, Any]], None],
+    said: Mapping[str, Any] = MappingProxyType({}),
+) -> bytes:
     """A bundle of which manifest and seal have been changed alike, with digests and checksums that are right: the row
     of the file `own` in both of them, and the manifest's of the capsule."""
     draft = begun(vault)
@@ -477,7 +482,7 @@ def forged(vault: Vault, change: Callable[[dict[str, Any], dict[str, Any]], None
         record = json.loads(members[at][1])
         for rows in (capsule["files"], record["files"]):
             change(capsule, next(row for row in rows if row["name"] == "own"))
-        held = json.dumps(record).encode()
+        held = json.dumps({**record, **said}).encode()
         members[at][0].size = len(held)
         members[at] = (members[at][0], held)
         row = next(row for row in capsule["files"] if row["name"] == "capsule.json")
@@ -521,6 +526,7 @@ def capsule_row(**more: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]
         (row(name="\ud800"), "is no name for a file"),
         (row(name="x" * 256), "is no name for a file"),
         (row(name="x/" * 2100 + "x"), "is no name for a file"),
+        (row(name="x/" * 200 + "x"), "is no name for a file"),
         (row(name=7), "name that is no text"),
         (row(name="data"), "/data is there twice"),
         (row(name="data/x"), "/data/x lies below"),
@@ -562,6 +568,35 @@ def test_a_forged_manifest_that_asks_for_nothing_bad_is_taken(vault: Vault, othe
     """So that the refusals above are those of what was forged."""
     imported(other, forged(vault, lambda capsule, found: None))
     assert len(names(other)) == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"status": "running"}, "doesn't say how it ended"),
+        ({"status": ["finished"]}, "doesn't say how it ended"),
+        ({"format": 2}, "format that this capsula doesn't know"),
+        ({"files": None}, "never sealed"),
+    ],
+)
+def test_a_record_that_is_not_one_of_a_sealed_capsule_is_refused(
+    vault: Vault, other: Vault, record: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(CapsulaError, match=said):
+        imported(other, forged(vault, lambda capsule, found: None, record))
+    assert names(other) == []
+
+
+def test_the_deepest_directories_are_made_and_cleared_away(vault: Vault, other: Vault) -> None:
+    draft = begun(vault)
+    draft.write("x/" * 199 + "x", b"deep")
+    draft.seal("finished", {})
+    content = exported([read(draft.path)])
+    with pytest.raises(CapsulaError, match="other bytes"):
+        imported(other, content.replace(b"deep", b"weep"))
+    assert names(other) == []
+    imported(other, content)
+    assert verify(read(f"{other.root}/{os.path.basename(draft.path)}")) == []
 
 
 def test_a_seal_that_names_other_files_is_refused(vault: Vault, other: Vault) -> None:
