@@ -58,6 +58,9 @@ class Notebook:
         rest = lines[1:]
         return rest if rest and rest[0].startswith("%%") else [f"# {lines[0].lstrip('%')}", *rest]
 
+    # Whether a cell is complete is asked without it: below a magic, IPython waits for an empty line.
+    transform.has_side_effects = True  # type: ignore[attr-defined]
+
     def before(self, info: Any) -> None:
         head, _, source = str(info.raw_cell).lstrip().partition("\n")
         asked = _asked(head)

@@ -155,6 +155,13 @@ def test_loading_twice_and_unloading_leave_one_and_none(project: Any, shell: Any
     assert len(project.capsules()) == 1
 
 
+def test_a_terminal_waits_for_the_end_of_the_cell(shell: Any) -> None:
+    for name in ("%%capsula", "%%time"):
+        check = shell.input_transformer_manager.check_complete
+        assert check(f"{name}\n") == check(f"{name}\nx = 1") == ("incomplete", 0)
+        assert check(f"{name}\nx = 1\n\n")[0] == "complete"
+
+
 @pytest.fixture
 def kernel(project: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR"):

@@ -527,3 +527,40 @@ def test_the_context_is_captured_once_for_what_cannot_change(
     contexts = [project.read("context.json", at) for at in range(3)]
     assert all(context["cpu"]["count"] == os.cpu_count() for context in contexts)
     assert {context["environment"]["others"]["NUMBER"] for context in contexts} == {"0", "1", "2"}
+
+
+def test_each_call_has_the_whole_context_of_the_first(project: Any) -> None:
+    for name in ("one", "two"):
+        (project.root / name).mkdir()
+        for words in (
+            ["init", "-q"],
+            ["-c", "user.name=me", "-c", "user.email=me@host", "commit", "-q", "--allow-empty", "-m", "x"],
+        ):
+            subprocess.run(["git", *words], cwd=project.root / name, check=True)
+    Path("capsula.toml").write_text("[capture.git.repositories]\none = 'one'\ntwo = 'two'\n")
+    function = project.monitor(lambda: None)
+    for _ in range(3):
+        function()
+    contexts = [project.read("context.json", at) for at in range(3)]
+    for context in contexts:
+        for gone in ("timestamp", "probes", "environment"):
+            del context[gone]
+    assert contexts[0] == contexts[1] == contexts[2]
+    assert [*contexts[0]["git"]] == ["one", "two"]
+    assert [project.read(at=at)["troubles"] for at in range(3)] == [[], [], []]
+    names = [sorted(path.name for path in capsule.iterdir()) for capsule in project.capsules()]
+    assert names[0] == names[1] == names[2]
+    assert "packages.json" in names[0]
+
+
+def test_what_changes_in_a_repository_between_calls_is_seen(project: Any) -> None:
+    for words in (["init", "-q", "-b", "main"], ["add", "."]):
+        subprocess.run(["git", *words], check=True)
+    Path("capsula.toml").write_text("")
+    function = project.monitor(lambda: None)
+    seen = []
+    for number in range(4):
+        Path("data").write_text(f"{number}")
+        function()
+        seen.append(project.read("context.json"))
+    assert len({json.dumps(context["git"]) for context in seen}) == 4
