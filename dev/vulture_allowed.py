@@ -39,3 +39,4 @@ _.__package__
 __getattr__  # `capsula.monitor` is looked up by it
 __dir__  # so that `dir(capsula)` shows what is imported only when it is used
 __wrapped__  # inspect follows it to the signature
+has_side_effects  # IPython reads it of a transformer

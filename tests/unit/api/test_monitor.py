@@ -532,10 +532,8 @@ def test_the_context_is_captured_once_for_what_cannot_change(
 def test_each_call_has_the_whole_context_of_the_first(project: Any) -> None:
     for name in ("one", "two"):
         (project.root / name).mkdir()
-        for words in (
-            ["init", "-q"],
-            ["-c", "user.name=me", "-c", "user.email=me@host", "commit", "-q", "--allow-empty", "-m", "x"],
-        ):
+        who = ["-c", "user.name=me", "-c", "user.email=me@host"]
+        for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "x"]):
             subprocess.run(["git", *words], cwd=project.root / name, check=True)
     Path("capsula.toml").write_text("[capture.git.repositories]\none = 'one'\ntwo = 'two'\n")
     function = project.monitor(lambda: None)
