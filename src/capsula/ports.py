@@ -110,6 +110,10 @@ class Remote(Protocol):
         """Store the contents of these files, several at once, with memory that doesn't grow with their size."""
         ...
 
+    def examine(self, deadline: float) -> "list[tuple[str, str]]":
+        """What only this protocol can tell of itself, for people: ("ok", "note" or "wrong", a sentence) each."""
+        ...
+
     def close(self) -> None:
         """Let go of connections that nobody uses at the moment."""
         ...

@@ -75,6 +75,10 @@ class MemoryRemote:
             self.sent.append(digest.hash)
             self.blobs[digest.hash] = Path(path_of(digest)).read_bytes()
 
+    def examine(self, deadline: float) -> list[tuple[str, str]]:
+        self._in_time(deadline)
+        return []
+
     def close(self) -> None:
         pass
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capsula.config import toml, words
 from capsula.config.options import BY_NAME, VARIABLE, Option, read_words
 from capsula.config.places import find_root, find_store
-from capsula.config.settings import HOME_FILE, LOCAL_FILES, choose_section, split_section
+from capsula.config.settings import HOME_FILE, LOCAL_FILES, Settings, choose_section, split_section
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
 from capsula.store.layout import is_ours, refusal
@@ -59,6 +59,16 @@ def find_target(given: str | None, cwd: str, environ: Mapping[bytes, bytes]) -> 
     return Target(
         find_store(store, cwd, find_root(_last(settings, "workspace_root"), cwd), dict(environ)), limit
     )
+
+
+def target_settings(asked: Sequence[str]) -> Settings:
+    """What the places other than the command line set, and the remote stores of these addresses beside theirs."""
+    given: list[tuple[Option, object, str]] = []
+    for option, value in _settings(os.getcwd(), os.environb):
+        given.append((option, value, ""))
+    remote = BY_NAME["remote"]
+    given += [(remote, (remote.read(url),), "") for url in asked]
+    return Settings(given, (), ())
 
 
 def _settings(cwd: str, environ: Mapping[bytes, bytes]) -> list[Given]:

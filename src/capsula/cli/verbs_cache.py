@@ -57,6 +57,7 @@ def _add_cache_verbs(verbs: Verbs) -> None:
     clear.add_argument("-y", "--yes", action="store_true", help="don't ask")
     clear.set_defaults(verb=lambda o, target, _: cache.clear(target, everything=o.all, sure=o.yes))
 
+    _add_remote_verbs(verbs)
     _add_trash(
         add(
             verbs,
@@ -67,6 +68,44 @@ def _add_cache_verbs(verbs: Verbs) -> None:
             "in all. Without a verb, this lists what there is.",
         )
     )
+
+
+def _add_remote_verbs(verbs: Verbs) -> None:
+    checking = add(
+        verbs,
+        "doctor",
+        "are the stores as they should be, here and elsewhere",
+        "Writes a little to each configured store, and to those of the addresses, and reads it back.\n"
+        "Says in a sentence what is wrong and what to change. The exit code is then 1.",
+    )
+    checking.add_argument("url", metavar="URL", nargs="*", help="look at this remote store, too")
+    checking.add_argument("--json", action="store_true", help="as one JSON object")
+    checking.set_defaults(verb=_doctor)
+    pushing = add(verbs, "push", "send what waits to be sent to remote stores")
+    pushing.add_argument("url", metavar="URL", nargs="*", help="to this remote store, too")
+    pushing.set_defaults(verb=_push)
+    showing = add(verbs, "show", "one result: who made it, of what, and who vouches for it")
+    showing.add_argument("key", metavar="KEY", help="its key, or the beginning of it")
+    showing.add_argument("--json", action="store_true", help="as one JSON object")
+    showing.set_defaults(verb=_show)
+
+
+def _doctor(options: argparse.Namespace, target: Target, sheet: Sheet) -> int:
+    from capsula.cli import doctor
+
+    return doctor.doctor(target, sheet, options.url, as_json=options.json)
+
+
+def _push(options: argparse.Namespace, target: Target, _: Sheet) -> int:
+    from capsula.cli import doctor
+
+    return doctor.push(target, options.url)
+
+
+def _show(options: argparse.Namespace, target: Target, sheet: Sheet) -> int:
+    from capsula.cli import entry
+
+    return entry.show(target, sheet, options.key, as_json=options.json)
 
 
 def _add_trash(trash: Parser) -> None:

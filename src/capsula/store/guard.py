@@ -115,6 +115,9 @@ class Guarded:
     def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
         self._try(lambda: self._remote.send(digests, path_of, deadline), deadline)
 
+    def examine(self, deadline: float) -> list[tuple[str, str]]:
+        return self._remote.examine(deadline)
+
     def close(self) -> None:
         self._remote.close()
 

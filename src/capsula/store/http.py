@@ -8,9 +8,11 @@ import base64
 import http.client
 import os
 import ssl
+import time
 from _thread import allocate_lock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
 from capsula.core.digest import Digest
@@ -25,6 +27,8 @@ CONNECTIONS = 12
 CHUNK = 1 << 18
 # An entry is a few kilobytes for each hundred outputs; beyond this it is none.
 _LARGEST_ENTRY = 64 << 20
+_IN_CLEAR = "what is sent can be read on the way: https:// can't"
+_APART_SECONDS = 60
 # Not now, but perhaps in a moment.
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 
@@ -106,6 +110,12 @@ class HttpStore:
 
         each(digests, put, CONNECTIONS)
 
+    def examine(self, deadline: float) -> list[tuple[str, str]]:
+        with self._ask("HEAD", f"/cas/{'0' * 64}", deadline) as answer:
+            server, date = answer.headers.get("Server", ""), answer.headers.get("Date", "")
+        found = [("ok", f"the server is {server}")] if server else []
+        return found + clock(date) + ([] if self._is_secure or self._is_here() else [("note", _IN_CLEAR)])
+
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
@@ -152,6 +162,9 @@ class HttpStore:
             connection.sock.settimeout(seconds)
         return connection
 
+    def _is_here(self) -> bool:
+        return self._host in ("localhost", "::1") or self._host.startswith("127.")
+
     def _expect(self, answer: http.client.HTTPResponse, good: tuple[int, ...]) -> None:
         if answer.status in good:
             return
@@ -160,6 +173,19 @@ class HttpStore:
             raise StoreUnreachable(what)
         hint = "the credentials in the address, or --remote_header" if answer.status in (401, 403) else ""
         raise StoreError(what, hint=hint)
+
+
+def clock(date: str) -> list[tuple[str, str]]:
+    """Whether the server's clock, as it says in an answer, is ours."""
+    try:
+        apart = abs(parsedate_to_datetime(date).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return []
+    if apart < _APART_SECONDS:
+        return [("ok", "its clock is ours")]
+    return [
+        ("wrong", f"its clock and ours are {apart:.0f} seconds apart, and signed requests may be refused")
+    ]
 
 
 def _all(answer: http.client.HTTPResponse, limit: int) -> bytes:

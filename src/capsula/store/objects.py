@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import obstore
-from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 
 from capsula.core.digest import Digest
 from capsula.core.reapi import ActionResult
@@ -117,6 +123,26 @@ class ObjectStore:
                 raise self._refused(error) from error
 
         each(digests, put, CONNECTIONS)
+
+    def examine(self, deadline: float) -> list[tuple[str, str]]:
+        in_time(self.name, deadline)
+        key = f"{self._prefix}probe/{os.urandom(8).hex()}"
+        made = []
+        try:
+            for _ in range(2):
+                try:
+                    obstore.put(self._places.entries, key, b"probe", mode="create")
+                    made.append(True)
+                except AlreadyExistsError:
+                    made.append(False)
+            obstore.delete(self._places.entries, key)
+        except (BaseError, PermissionError, NotImplementedError) as error:
+            return [("note", f"conditional writes, and removing, can't be had: {self._refused(error).what}")]
+        return [
+            ("ok", "writes on condition")
+            if made == [True, False]
+            else ("note", "doesn't write on condition; of two results at once, either stays")
+        ]
 
     def close(self) -> None:
         """obstore's connections close by themselves when they are idle."""

@@ -168,6 +168,19 @@ class ReapiStore:
         each(batches, lambda batch: self._write_batch(batch, path_of, deadline), _BATCHES)
         each(large, lambda digest: self._write_stream(digest, path_of(digest), deadline), _STREAMS)
 
+    def examine(self, deadline: float) -> list[tuple[str, str]]:
+        can = self.capabilities(deadline)
+        limit = can.max_batch_total_size_bytes
+        packs = ZSTD in can.supported_compressors
+        found = [("ok", f"batches of at most {limit} bytes" if limit else "batches of any size")]
+        found.append(("ok", "compresses with zstd") if packs else ("ok", "doesn't compress"))
+        if packs and not _has_zstd():
+            found.append(("note", "zstd isn't used: the package zstandard is missing here"))
+        update = can.action_cache_update_capabilities
+        if update is not None and not update.update_enabled:
+            found.append(("note", "takes no results from us: --remote_mode r only reads"))
+        return found
+
     def close(self) -> None:
         self._channel.close()
 

@@ -145,6 +145,9 @@ class Signed:
     def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
         self._remote.send(digests, path_of, deadline)
 
+    def examine(self, deadline: float) -> list[tuple[str, str]]:
+        return self._remote.examine(deadline)
+
     def close(self) -> None:
         self._remote.close()
 
