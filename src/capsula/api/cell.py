@@ -13,8 +13,8 @@ from capsula.api.lifetime import Hide, Lifetime
 from capsula.engine.recording import Recorder
 from capsula.execute.values import cut, represent
 
-# So much of each stream is kept, so many displays, and so many bytes of their images.
-STREAM, DISPLAYS, IMAGES = 16 << 20, 100, 64 << 20
+# So much of each stream is kept, so many displays, and so many bytes of an image.
+STREAM, DISPLAYS, IMAGES = 16 << 20, 100, 8 << 20
 # So much of a stream stands in post-run-info.json itself.
 SHOWN = 1 << 20
 _SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/svg+xml": "svg", "application/pdf": "pdf"}

@@ -12,7 +12,7 @@ from capsula.api import current as lives
 from capsula.api import steps
 from capsula.api.live import Live, warn
 from capsula.config.project import Item, Project
-from capsula.engine import recording
+from capsula.engine import recording, said
 from capsula.engine.recording import Recorder
 from capsula.errors import CapsulaError, UsageError
 from capsula.execute.function import describe_exception
@@ -115,8 +115,8 @@ class Lifetime:
             "root_directory": recorder.root,
             "timestamp": recording.now(),
             "run_time": recording.duration(seconds),
-            "files": {**steps.hashes(recorder, rules), **recording.named_files(recorder)},
-            "inputs": recording.read_files(recorder),
+            "files": {**steps.hashes(recorder, rules), **said.named_files(recorder)},
+            "inputs": said.read_files(recorder),
         }
         with recorder.attempt("can't tell what came out"):
             record |= after(hide)

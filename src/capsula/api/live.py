@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from capsula.engine.live import Pen, fact_line, is_live, metric_line
+from capsula.engine.live import Pen, fact_line, file_sha256, is_live, metric_line
 
 
 class Live:
@@ -190,12 +190,9 @@ def _full(path: str | os.PathLike[str]) -> str:
 
 
 def _hashed(path: str | os.PathLike[str]) -> dict[str, object]:
-    import hashlib
-
     fact: dict[str, object] = {"input": _full(path), "hash_algorithm": "sha256", "file_hash": None}
     try:
-        with open(path, "rb") as file:
-            fact["file_hash"] = hashlib.file_digest(file, "sha256").hexdigest()
+        fact["file_hash"] = file_sha256(_full(path))
     except OSError as error:
         fact["error"] = error.strerror or str(error)
     return fact

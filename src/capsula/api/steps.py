@@ -45,7 +45,14 @@ def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
     known = {**_from_files(project.root), **os.environ}
     values = telling_values({name: value for name, value in known.items() if name not in keep})
     kept = frozenset([os.environ[name] for name in keep if name in os.environ])
-    return Recorder(draft, project.root, os.getcwd(), warn, values - kept, kept)
+    return Recorder(draft, project.root, _here(), warn, values - kept, kept)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
 
 
 def _from_files(root: str) -> dict[str, str]:

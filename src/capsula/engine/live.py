@@ -7,8 +7,10 @@ metric, or an object of anything else. When the capsule is sealed, they become c
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 
 FOLDER, ENDED = "live", "said"
 SUFFIX = ".jsonl"
@@ -82,6 +84,16 @@ def close_live(path: str) -> str:
     ended = os.path.join(path, ENDED)
     os.rename(os.path.join(path, FOLDER), ended)
     return ended
+
+
+def file_sha256(path: str) -> str:
+    """OSError for what can't be read, and for what would never end or is somebody else's to read, like a pipe."""
+    import hashlib
+
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no file")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def metric_line(name: str, value: object, step: object, seconds: float) -> bytes:

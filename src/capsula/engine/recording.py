@@ -7,10 +7,8 @@ note in the capsule, and the program runs all the same.
 from __future__ import annotations
 
 import codecs
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from capsula.core.hiding import forms, hide
 from capsula.core.names import printable
-from capsula.engine import columns, discreet, live, logs
+from capsula.engine import discreet, logs, said
 from capsula.engine.columns import Said
 from capsula.engine.looking import look, told
 from capsula.errors import CapsulaError
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 
 CONTEXT, BEFORE, AFTER = "context.json", "pre-run-info.json", "post-run-info.json"
 PACKAGES, SAMPLES = "packages.json", "samples.json"
-# So many metrics stand in capsule.json; all of them are in metrics.json.
-SHOWN_METRICS = 1000
 # So much of a log stands in post-run-info.json itself; all of it is in a file beside.
 SHOWN_LOG = 1 << 20
 
@@ -94,7 +90,7 @@ class Recorder:
 
     def seal(self, status: str, summary: dict[str, object]) -> None:
         if self.draft is not None:
-            told = {**summary, **_summary(gather(self))}
+            told = {**summary, **said.summary(said.gather(self))}
             with self.attempt("can't seal the capsule"):
                 self.draft.seal(status, {**told, "troubles": self.troubles, "notes": self.notes})
                 if isinstance(self.draft, discreet.Discreet) and self.draft.secrets:
@@ -197,83 +193,6 @@ def take(recorder: Recorder, rules: Iterable[FileRule]) -> None:
             recorder.draft.take(source, name, move=rule.move)
 
 
-def gather(recorder: Recorder) -> Said:
-    """What the run has said of itself. Its metrics are written down now, and from now on it can't be spoken to."""
-    if recorder.said is not None:
-        return recorder.said
-    recorder.said = Said()
-    if recorder.draft is None or not live.is_live(recorder.draft.path):
-        return recorder.said
-    with recorder.attempt("can't gather what the run recorded"):
-        path = recorder.draft.path
-        folder = live.close_live(path)
-        said = columns.read(folder)
-        said.metrics = {recorder.hidden(name): metric for name, metric in said.metrics.items()}
-        if said.metrics:
-            columns.write_metrics(path, said.metrics)
-        if said.unread:
-            recorder.notes.append(f"{said.unread} line(s) of what the run recorded can't be read")
-        # Last: whatever fails before, the lines themselves are in the capsule.
-        shutil.rmtree(folder)
-        recorder.said = said
-    return recorder.said
-
-
-def named_files(recorder: Recorder) -> dict[str, dict[str, Any]]:
-    """The outputs that the run named, as they are now: path below the root, or the full one -> what the item's files
-    have. Those that are to be copied are in the capsule then."""
-    found: dict[str, dict[str, Any]] = {}
-    for path, fact in gather(recorder).outputs.items():
-        for each in _below(path):
-            row: dict[str, Any] = {"hash_algorithm": "sha256", "file_hash": None}
-            try:
-                with open(each, "rb") as file:
-                    row["file_hash"] = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                row["error"] = error.strerror or str(error)
-                recorder.notes.append(f"{printable(each)}: {row['error']}")
-            found[shown_path(recorder, each)] = row
-        if fact.get("copy") and recorder.draft is not None:
-            with recorder.attempt(f"can't copy {printable(path)}"):
-                name = recorder.draft.free_name(os.path.basename(path.rstrip("/")) or "output")
-                recorder.draft.take(path, name, move=False)
-    return found
-
-
-def read_files(recorder: Recorder) -> dict[str, dict[str, Any]]:
-    """The inputs that the run named, as they were when it did."""
-    names = ("hash_algorithm", "file_hash", "error")
-    return {
-        shown_path(recorder, path): {name: fact[name] for name in names if name in fact}
-        for path, fact in gather(recorder).inputs.items()
-    }
-
-
-def shown_path(recorder: Recorder, path: str) -> str:
-    return path.removeprefix(os.path.join(recorder.root, ""))
-
-
-def _below(path: str) -> list[str]:
-    """The file itself, or all files in a directory."""
-    if not os.path.isdir(path):
-        return [path]
-    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
-
-
-def _summary(said: Said) -> dict[str, object]:
-    """What stands in capsule.json: of each metric the last value, and between which values it was."""
-    told: dict[str, object] = {}
-    if said.metrics:
-        some = list(said.metrics.items())[:SHOWN_METRICS]
-        told["metrics"] = {name: metric.last() for name, metric in some}
-        told["metric_ranges"] = {name: metric.extent() for name, metric in some}
-    if said.tags:
-        told["tags"] = said.tags
-    if said.notes:
-        told["note"] = "\n".join(said.notes)
-    return told
-
-
 def after_command(
     recorder: Recorder,
     outcome: Outcome,
@@ -287,8 +206,8 @@ def after_command(
         "root_directory": recorder.root,
         "timestamp": iso(outcome.end_ns),
         "run_time": duration(outcome.seconds),
-        "files": {**files, **named_files(recorder)},
-        "inputs": read_files(recorder),
+        "files": {**files, **said.named_files(recorder)},
+        "inputs": said.read_files(recorder),
         "stdout": _log(recorder, "stdout", outcome.stdout),
         "stderr": _log(recorder, "stderr", outcome.stderr),
         "exit_code": outcome.exit_code,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from capsula.core.found import Found
@@ -30,6 +32,9 @@ class FilesProbe:
             row: dict[str, Value] = {"hash_algorithm": algorithm, "file_hash": None}
             full = os.path.join(self._root, path)
             try:
+                if algorithm is not None and not stat.S_ISREG(os.stat(full).st_mode):
+                    # A pipe would never end, and a device is somebody else's to read.
+                    raise OSError(errno.EINVAL, "it is no file")
                 if algorithm is not None:
                     with open(full, "rb") as file:
                         row["file_hash"] = hashlib.file_digest(file, algorithm).hexdigest()

@@ -423,3 +423,42 @@ def test_a_run_keeps_nothing_of_the_program_alive(project: Any) -> None:
     del big
     gc.collect()
     assert seen() is None
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_that_is_named_as_a_file_does_not_hold_the_program(project: Any) -> None:
+    Path("capsula.toml").write_text(
+        "[monitor]\ncapture = false\n[monitor.item.x.files]\n'pipe' = {hash = 'sha256'}\n"
+    )
+    os.mkfifo("pipe")
+    with project.run("x", items=["x"]) as run:
+        run.input("pipe")
+        run.output(project.root / "pipe")
+        run.input("/dev/zero")
+    after = project.read("post-run-info.json")
+    assert after["files"]["pipe"]["error"] == after["inputs"]["pipe"]["error"] == "it is no file"
+    assert "error" in after["inputs"]["/dev/zero"]
+
+
+def test_of_a_large_directory_some_files_are_hashed(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capsula.engine.said.MOST_FILES", 3)
+    Path("out").mkdir()
+    for number in range(5):
+        Path(f"out/{number}").touch()
+    with project.run() as run:
+        run.output("out")
+    assert len(project.read("post-run-info.json")["files"]) == 3
+    assert project.read()["notes"] == [f"{project.root}/out: 2 more files aren't hashed"]
+
+
+def test_in_a_directory_that_was_removed_a_run_is_recorded(
+    project: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    gone = tmp_path_factory.mktemp("gone")
+    os.chdir(gone)
+    gone.rmdir()
+    with project.run() as run:
+        run.record("x", 1)
+        run.output("relative")
+    os.chdir(project.root)
+    assert project.read()["metrics"] == {"x": 1}
