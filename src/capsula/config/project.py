@@ -76,7 +76,7 @@ class Capture:
     time_limit: float = 60.0
     check_seconds: float = 0.05
     file_limit: int = 10 << 20
-    snapshot_limit: int = 100 << 20
+    snapshot_limit: int = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ KEYS = (
     ),
     Key("capture.git", "repositories", dict, None, "name = path of git repositories"),
     Key("capture.git", "file-limit-mib", int, 10, "larger files stay out of a snapshot"),
-    Key("capture.git", "snapshot-limit-mib", int, 100, "what exceeds it together stays out of a snapshot"),
+    Key("capture.git", "snapshot-limit-mib", int, 32, "what exceeds it together stays out of a snapshot"),
     Key("monitor", "capture", bool, True, "whether a monitored run captures the context first"),
     Key("monitor", "cache", bool, False, "whether a monitored run is a cached action as well"),
     Key(

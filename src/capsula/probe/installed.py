@@ -57,13 +57,8 @@ class Check:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    name: str
-    path: str
-    method: str
-    hash: str
-    size: int | None
+# (name in the RECORD, `algorithm=hash`, size or ""): there are tens of thousands, so they are plain.
+_Row = tuple[str, str, str]
 
 
 @dataclass(slots=True)
@@ -78,7 +73,6 @@ class Checker:
 
     def check(self, distributions: Iterable[Distribution]) -> Check:
         began = time.monotonic()
-        self._until = began + self.seconds
         # From before the first look: a file that is changed after it has a time that the look doesn't have.
         self._newest = time.time_ns() - _FRESH_NS
         self._known = _recalled(self.memory)
@@ -93,13 +87,14 @@ class Checker:
             if rows is None:
                 result.without_record.append(each.name)
                 continue
-            stats, wrong = _looked_at(rows)
+            stats, wrong = _looked_at(rows, str(each.place.parent))
             if wrong:
                 result.differing[each.name] = _named(wrong)
             elif self._is_known(each, stats, len(rows)):
                 result.matching.append(each.name)
             else:
                 later.append((each, rows, stats))
+        self._until = time.monotonic() + self.seconds
         # The small ones first: one that takes longer than there is time would keep all others from being read.
         for each, rows, stats in sorted(later, key=lambda one: sum(look[0] for look in one[2])):
             self._read(each, rows, stats, result)
@@ -117,11 +112,11 @@ class Checker:
         known = self._known.pop(key, None)
         start = known[0] if known and known[0] < len(rows) and known[1] == _digest(stats[: known[0]]) else 0
         wrong: list[str] = []
-        at = start
+        at, base = start, str(each.place.parent)
         try:
             for at in range(start, len(rows)):
-                if not self._is_right(rows[at]):
-                    wrong.append(f"{printable(rows[at].name)}: other content")
+                if not self._is_right(rows[at], base):
+                    wrong.append(f"{printable(rows[at][0])}: other content")
         except _OutOfTime:
             result.unread.append(each.name)
         else:
@@ -140,22 +135,23 @@ class Checker:
         if at:
             self._known[key] = [at, _digest(stats[:at])]
 
-    def _is_right(self, row: _Row) -> bool:
+    def _is_right(self, row: _Row, base: str) -> bool:
+        method, _, expected = row[1].partition("=")
         if time.monotonic() > self._until:
             raise _OutOfTime
         try:
-            state = hashlib.new(row.method)
+            state = hashlib.new(method)
         except ValueError:  # an algorithm that we don't know proves nothing
             raise _OutOfTime from None
         try:
-            with open(row.path, "rb", buffering=0) as file:
+            with open(os.path.join(base, row[0]), "rb", buffering=0) as file:
                 while chunk := file.read(_CHUNK):
                     state.update(chunk)
                     if time.monotonic() > self._until:
                         raise _OutOfTime
         except OSError:
             return False
-        return base64.urlsafe_b64encode(state.digest()).rstrip(b"=").decode() == row.hash
+        return base64.urlsafe_b64encode(state.digest()).rstrip(b"=").decode() == expected.rstrip("=")
 
 
 def _rows(place: Path) -> list[_Row] | None:
@@ -164,32 +160,26 @@ def _rows(place: Path) -> list[_Row] | None:
         text = (place / "RECORD").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return None
-    lines: Iterable[list[str]] = (line.rsplit(",", 2) for line in text.splitlines())
     if '"' in text:
         import csv  # only for names with a comma or a quote in them
 
-        lines = csv.reader(text.splitlines())
-    rows = []
-    base = str(place.parent)
-    for line in lines:
-        if len(line) == 3 and "=" in line[1]:
-            name, (method, _, value), size = line[0], line[1].partition("="), line[2]
-            length = int(size) if size.isdigit() else None
-            rows.append(_Row(name, os.path.join(base, name), method, value.rstrip("="), length))
-    return rows
+        lines = list(csv.reader(text.splitlines()))
+    else:
+        lines = [line.rsplit(",", 2) for line in text.splitlines()]
+    return [(line[0], line[1], line[2]) for line in lines if len(line) == 3 and "=" in line[1]]
 
 
-def _looked_at(rows: list[_Row]) -> tuple[list[_Stat], list[str]]:
+def _looked_at(rows: list[_Row], base: str) -> tuple[list[_Stat], list[str]]:
     stats: list[_Stat] = []
     wrong: list[str] = []
-    for row in rows:
+    for name, _, size in rows:
         try:
-            look = os.stat(row.path)
-        except OSError as error:
-            wrong.append(f"{printable(row.name)}: {error.strerror}")
+            look = os.stat(os.path.join(base, name) if name[:1] == "/" else f"{base}/{name}")
+        except (OSError, ValueError) as error:
+            wrong.append(f"{printable(name)}: {getattr(error, 'strerror', None) or error}")
             continue
-        if row.size is not None and look.st_size != row.size:
-            wrong.append(f"{printable(row.name)}: {look.st_size} bytes, not {row.size}")
+        if size and str(look.st_size) != size:
+            wrong.append(f"{printable(name)}: {look.st_size} bytes, not {size}")
         stats.append((look.st_size, look.st_mtime_ns, look.st_ctime_ns, look.st_ino))
     return stats, wrong
 

@@ -41,7 +41,13 @@ class Repository:
         self._until = time.monotonic() + seconds if seconds else None
         clean = {key: value for key, value in environ.items() if not key.startswith("GIT_")}
         clean |= {key: environ[key] for key in _KEPT if key in environ}
-        self._clean = {**clean, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+        self._clean = {
+            **clean,
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_NO_LAZY_FETCH": "1",
+            "LC_ALL": "C",
+        }
 
     def inside(self, path: str) -> Repository:
         """That of a directory in this one's work tree, within the same time."""

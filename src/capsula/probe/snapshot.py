@@ -3,7 +3,7 @@
 The patch is made by git, with a copy of the user's index and an object directory of our own. A copy, not a new one:
 it knows what hasn't changed, so that git doesn't read everything again; it has what is sparse, intended to be added,
 or in conflict; and with the time stamp of the original, git knows which files it can't trust. Everything that differs
-is put into it, it is written as a tree, and that is compared with the tree of HEAD: so staged, unstaged, binary and
+is put into it, and it is compared with the tree of HEAD: so staged, unstaged, binary and
 untracked content, modes, links and deletions are in one patch that fits a clean checkout.
 
 Git renews the time of an object that it would write and finds there already. So the user's objects can be seen only by
@@ -33,6 +33,7 @@ from capsula.core.names import printable, to_text
 from capsula.errors import CapsulaError
 from capsula.probe.repository import GitRefused, Repository
 from capsula.probe.status import LINK, MODULE, NOTHING, Change, Files, Status, read_raw
+from capsula.probe.trees import folders, read_listing, tree_of
 
 if TYPE_CHECKING:
     from capsula.core.digest import Digest
@@ -52,6 +53,7 @@ _DIFF = (
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext.*\n)*oid sha256:([0-9a-f]{64})\n"
 )
+_AT_ONCE = 500
 _POINTER_SIZES = range(100, 1025)
 
 
@@ -60,7 +62,7 @@ class Limits:
     """In bytes: of a single file, and of all together."""
 
     file: int = 10 << 20
-    all: int = 100 << 20
+    all: int = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +131,29 @@ class _Taking:
             reading = {**writing, "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(self.place.objects)}
             self._copy_what_git_compares_with(writing, taken)
             self._put(writing, changes, taken, hidden)
-            tree = self.repository.run("write-tree", "--missing-ok", environ=writing).decode().strip()
             # The tree of nothing isn't in every repository; git knows it all the same.
-            patch = self.repository.run("diff-tree", "-p", *_DIFF, base, tree, environ=reading)
+            compare = ("diff-index", "--cached")
+            made.patch = self.repository.run(*compare, "-p", *_DIFF, base, environ=reading)
             raw = self.repository.run(
-                "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", base, tree, environ=reading
+                *compare, "-z", "--raw", "--no-renames", "--no-abbrev", base, environ=reading
             )
-        made.tree, made.patch = tree, patch
-        self._list(read_raw(raw))
+        rows = read_raw(raw)
+        made.tree = self._tree(rows)
+        self._list(rows)
         return made
+
+    def _tree(self, rows: list[tuple[str, str, str]]) -> str:
+        places = folders(path for _, _, path in rows)
+        told = b""
+        if self.status.sha:
+            # The top by itself; of the others what is in them. Many at once are too many words for one call.
+            told = self.repository.run("ls-tree", "-z", "--full-tree", self.status.sha)
+            for at in range(0, len(places), _AT_ONCE):
+                words = [f"{place}/" for place in places[at : at + _AT_ONCE] if place]
+                if words:
+                    listing = ("--literal-pathspecs", "ls-tree", "-z", "--full-tree", self.status.sha, "--")
+                    told += self.repository.run(*listing, *words)
+        return tree_of(read_listing(told, places), rows, self.place.format)
 
     # ------------------------------------------------------------------------------------------- what belongs to it
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -155,6 +156,9 @@ def check(repository: Repository, tmp_path: Path, *, base: str | None = None) ->
             assert list(held.held) == [files["me.files.json"]]
             rebuild(files["me.files.json"], held.blobs, fresh)
         assert pictured(fresh) == pictured(repository.path), way
+        if base is not None:
+            repository.git("add", "-A", cwd=fresh)
+            assert repository.git("write-tree", cwd=fresh) == section["snapshot"]["tree"]
     return section
 
 
@@ -651,3 +655,54 @@ def test_of_thousands_of_files_only_those_are_read_that_look_changed(
     assert files["me.diff"].count(b"diff --git") == 1
     assert section["snapshot"]["left_out"] == []
     assert len(count.read_text().splitlines()) < 16
+
+
+@pytest.mark.parametrize("kind", ["sha256", "shared objects", "inside a submodule", "linked work tree"])
+def test_wherever_its_objects_are_the_snapshot_is_the_work_tree(
+    repository: Repository, tmp_path: Path, kind: str
+) -> None:
+    if kind == "sha256":
+        shutil.rmtree(repository.path / ".git")
+        repository.git("init", "-q", "--object-format=sha256")
+        begin(repository)
+    elif kind == "inside a submodule":
+        add_module(repository, tmp_path)
+        repository.path /= "module"
+    else:
+        begin(repository)
+        made = tmp_path / "made"
+        words = ("worktree", "add", "-q") if kind == "linked work tree" else ("clone", "-q", "--shared", ".")
+        repository.git(*words, str(made))
+        repository.path = made
+    sha = repository.git("rev-parse", "HEAD")
+    repository.write("same", "changed\n")
+    repository.write("deep/er/new", "new\n")
+    if (repository.path / "ignored").exists():
+        (repository.path / "ignored").unlink()
+    section = check(repository, tmp_path, base=sha)
+    assert section["sha"] == sha
+
+
+def test_random_edits_are_the_tree_that_git_makes_of_them(repository: Repository, tmp_path: Path) -> None:
+    """Names next to each other in git's order (`a-b`, `a.b`, `a/b`, `ab`), files that become directories and back."""
+    names = ["a", "a-b", "a.b", "a0", "ab", "b"]
+    choose = random.Random(7)
+    for step in range(12):
+        for _ in range(6):
+            path = repository.path / "/".join(choose.choices(names, k=choose.randint(1, 3)))
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.exists():
+                path.unlink()
+            elif not any(parent.is_file() for parent in path.parents):
+                repository.write(
+                    str(path.relative_to(repository.path)), f"{step}", choose.choice([0o644, 0o755])
+                )
+        section, _ = repository.read()
+        index = {**repository.environ, "GIT_INDEX_FILE": str(tmp_path / f"index {step}")}
+        mine = Repository.__new__(Repository)
+        mine.path, mine.environ = repository.path, index
+        mine.git("add", "-A")
+        assert section["snapshot"]["tree"] == mine.git("write-tree")
+        if choose.random() < 0.3:
+            repository.commit()

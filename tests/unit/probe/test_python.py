@@ -93,7 +93,7 @@ def test_the_python_of_the_command_is_described_and_not_ours(other: Path, tmp_pa
     assert [row["name"] for row in section["distributions"] if row["name"] == "only-there"]
     assert "pytest" not in {row["name"] for row in section["distributions"]}
     assert section["numeric"]["OMP_NUM_THREADS"] == "3"
-    assert "only-there==1.5" in found.files["requirements.txt"].decode()
+    assert "only-there==1.5" in found.files["requirements-installed.txt"].decode()
 
 
 def test_our_own_python_is_not_run_to_be_described(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +174,9 @@ class Site:
         self.be_later(10)
         right = Checker._is_right
 
-        def counted(checker: Checker, row: Any) -> bool:
-            answer = right(checker, row)
-            self.read.append(row.name)
+        def counted(checker: Checker, row: Any, base: str) -> bool:
+            answer = right(checker, row, base)
+            self.read.append(row[0])
             return answer
 
         monkeypatch.setattr(Checker, "_is_right", counted)
@@ -231,10 +231,10 @@ def test_reading_goes_on_where_the_last_run_came_to(site: Site, monkeypatch: pyt
     """One file a run, of the smallest distribution first; and what changes meanwhile is read again."""
     right = Checker._is_right
 
-    def one(checker: Checker, row: Any) -> bool:
+    def one(checker: Checker, row: Any, base: str) -> bool:
         if site.read:
             raise installed._OutOfTime
-        return right(checker, row)
+        return right(checker, row, base)
 
     with monkeypatch.context() as patched:
         patched.setattr(Checker, "_is_right", one)
@@ -246,6 +246,21 @@ def test_reading_goes_on_where_the_last_run_came_to(site: Site, monkeypatch: pyt
     assert rows[-1] == 1
     (site.path / "one/a.py").write_bytes(b"X\n")
     assert site.check().differing == {"one": ["one/a.py: other content"]}
+
+
+def test_looking_at_many_files_takes_no_time_from_reading_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    looked_at = installed._looked_at
+
+    def slow(*words: Any) -> Any:
+        now[0] += 0.7
+        return looked_at(*words)
+
+    monkeypatch.setattr(installed.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(installed, "_looked_at", slow)
+    assert site.check(seconds=1.0).matching == ["one", "two"]
 
 
 def test_what_changed_a_moment_ago_is_not_remembered(site: Site) -> None:
