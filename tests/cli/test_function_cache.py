@@ -162,6 +162,25 @@ def test_what_comes_back_is_equal_and_of_the_same_type(project):
     assert project.ran == count
 
 
+def test_a_frame_is_taken_and_given_back(project):
+    script = """
+import pandas as pd
+@capsula.monitor(cache=True)
+def grown(frame, by):
+    ran()
+    return frame.assign(total=frame["a"].cumsum() * by)
+frame = pd.DataFrame({"a": [1, 2, 3], "b": ["x", None, "z"]}, index=pd.date_range("2026-01-01", periods=3))
+told = grown(frame, 2)
+pd.testing.assert_frame_equal(told, frame.assign(total=[2, 6, 12]))
+"""
+    for _ in range(2):
+        done = project.python(script)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert project.ran == 1
+    assert project.python(script.replace("[1, 2, 3]", "[1, 2, 4]")).returncode == 1
+    assert project.why == "argument frame changed"
+
+
 EDITED = """
 RATE = 3
 TABLE = {"a": [1]}

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from capsula.errors import CapsulaError
+from capsula.execute import frames
 
 Other = Callable[[Any], bytes]
 PATHS = (
@@ -94,11 +95,21 @@ def _bytes(value: Any, other: Other) -> bytes:
         return item(b"r", repr(value).encode())
     if is_array(value):
         return item(b"a", _array(value, other))
+    if (frame := plain_frame(value)) is not None:
+        return item(b"D", _bytes(frame, other))
     return other(value)
 
 
 def _joined(values: Iterable[Any], other: Other) -> bytes:
     return b"".join([_bytes(value, other) for value in values])
+
+
+def plain_frame(value: Any) -> frames.Plain | None:
+    """The plain form of what pandas has made; None for anything else. Raises Unkeyable for what has none."""
+    try:
+        return frames.to_plain(value)
+    except CapsulaError as error:
+        raise Unkeyable(error.what) from None
 
 
 def is_array(value: Any) -> bool:

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 from capsula.errors import EntryCorrupt
-from capsula.execute.canonical import PATHS, Unkeyable, is_array, item, scalar
+from capsula.execute import frames
+from capsula.execute.canonical import PATHS, Unkeyable, is_array, item, plain_frame, scalar
 
 MAGIC = b"capsula-value1\n"
 _DEEP = 200
@@ -62,6 +63,11 @@ def _encode(value: Any, depth: int) -> bytes:
         return item(b"p", _encode((kind.__name__, str(value)), depth))
     if is_array(value):
         return item(b"a" if kind.__name__ == "ndarray" else b"g", _npy(value))
+    if (frame := plain_frame(value)) is not None:
+        content = _encode(frame, depth + 1)
+        if not frames.comes_back(value, frame):
+            raise Unkeyable(f"it is or holds a {kind.__name__} of pandas that would come back otherwise")
+        return item(b"D", content)
     return item(*_of_class(value, kind, depth + 1))
 
 
@@ -137,6 +143,9 @@ class _Reader:
         if letter == b"d":
             parts = self._until(end, depth)
             return dict(zip(parts[::2], parts[1::2], strict=True))
+        if letter == b"D":
+            (plain,) = self._until(end, depth)
+            return frames.from_plain(plain)
         if letter in (b"p", b"m", b"o"):
             return _made(letter, self._until(end, depth))
         return _SIMPLE[letter](self.content[self.at : end])
