@@ -64,6 +64,8 @@ _QUOTES = "\"'"
 _AROUND = "\"'`{}[](),;"
 # What may stand between one `name=value` and the next within a word.
 _BETWEEN = "&?,;({["
+# `auth=none` tells nothing.
+_NO_VALUES = ("none", "null", "nil", "true", "false", "yes", "no", "on", "off", "0", "1", "undefined")
 # Programs, and their options that are followed by a credential.
 _PROGRAMS = {
     "curl": ("-u", "--user", "-U", "--proxy-user"), "sshpass": ("-p",), "redis-cli": ("-a",),
@@ -169,7 +171,7 @@ def _is_announced(words: "Sequence[str]", at: int) -> bool:
         return bare.lower() not in _SCHEMES
     if lead in _SCHEMES:
         before = words[at - 2].strip(_AROUND).lower().replace('"', "") if at > 1 else ""
-        return before in _LEADS or (lead in ("bearer", "basic") and len(bare) >= 8 and not bare.isalpha())
+        return before in _LEADS or (lead in ("bearer", "basic") and looks_random(bare))
     if "authorization" in lead and lead.endswith(_SCHEMES):  # `Authorization:Bearer x`
         return True
     if lead.endswith((":", "=")) and is_secret(lead[:-1].strip(_AROUND)):
@@ -220,7 +222,7 @@ def _without_value(part: str) -> str:
     for sign in ("=", ":"):
         name, found, value = part.partition(sign)
         bare = value.strip(_AROUND)
-        if not found or not bare or bare == "***":
+        if not found or not bare or bare == "***" or bare.lower() in _NO_VALUES:
             continue
         name = name.strip(_AROUND)
         is_named = is_telling(name.rpartition("/")[2], bare) and not _is_count(name, bare)

@@ -116,6 +116,11 @@ def test_a_name_that_ends_in_key_tells_if_its_value_does() -> None:
         ("password = ask_for_it2(user)", "password = ask_for_it2(user)"),
         (f"password: {WORD}", "password: ***"),
         ("password: incorrect", "password: incorrect"),
+        (
+            "auth=none auth: basic pwd=/home/me password=None",
+            "auth=none auth: basic pwd=/home/me password=None",
+        ),
+        (f"it said Bearer {WORD}x", "it said Bearer ***"),
         ("a basic example, the bearer of news", "a basic example, the bearer of news"),
         ("loss=0.1 tokens=100000 tokens/s: 5000.5", "loss=0.1 tokens=100000 tokens/s: 5000.5"),
         ("sort --key=2 --pattern x --author me", "sort --key=2 --pattern x --author me"),
