@@ -28,7 +28,12 @@ from capsula.core.wire import decode, encode
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 SCRIPTS = Path(sys.executable).parent
-PAGES = [ROOT / "README.md", DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    DOCS / "tutorial.md",
+    DOCS / "tutorial-recording.md",
+    *sorted((DOCS / "how-to").glob("*.md")),
+]
 
 PIECE = re.compile(
     r"^```(?P<language>[a-z]+) *(?P<name>[^\n]*)\n(?P<body>.*?)^```$|^<!-- setup\n(?P<setup>.*?)^-->$",

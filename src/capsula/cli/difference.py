@@ -143,6 +143,8 @@ def _row(found: Difference, arrow: str) -> list[Cell]:
 def _shown(value: Any) -> str:
     if value is None:
         return "(none)"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     text = printable(value if isinstance(value, str) else json.dumps(value))
     return text if len(text) <= _CUT else f"{text[:_CUT]}…"
 
