@@ -1,37 +1,29 @@
 """Arrival: the capsules of a bundle into a vault, to the side first, and in only when all of it is verified.
 
-Where a bundle is unpacked is `<vault>/.capsula/incoming/<chance>`, which nobody takes for capsules. When every byte has
-turned out to be what the manifest and the capsule's own seal say, and is on the disk, each capsule is renamed into the
-vault. A killed import leaves its directory, without the lock on it that died with the process: the next one clears it
-away. It may have left some of the capsules of a bundle in the vault, each of them whole; they are found to be there
-when it is done again.
+When every byte has turned out to be what the manifest and the capsule's own seal say, and is on the disk, each capsule
+is renamed into the vault. A killed import may have left some of the capsules of a bundle there, each whole; when
+it is done again, they are found to be there.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
 from capsula.core.names import from_text, printable
-from capsula.vault import remarks
+from capsula.vault import incoming, remarks
 from capsula.vault.archive import Reader
 from capsula.vault.blobs import Blobs, sealed_mode
 from capsula.vault.bundle import BundleError, Entry, Kind, Manifest, Member, Packed
 from capsula.vault.durability import flush
-from capsula.vault.ours import locked, make_place
 from capsula.vault.record import read_capsule
 from capsula.vault.remarks import Remarks
 from capsula.vault.vault import RECORD, TOLD, VaultError
-
-FOLDER = "incoming"
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +68,7 @@ def take_in(root: str, reader: Reader, found: Plan, each: Callable[[int], None])
     """The capsules that are new, and tags and notes of all. BundleError, and then there is none of them; OSError or
     VaultError when the vault can't be written to."""
     _refuse_without_room(root, found)
-    with _aside(root) as place:
+    with incoming.aside(root) as place:
         stage = _Stage(place, found)
         reader.read(stage.keep, each)
         stage.share(Blobs(root))
@@ -204,37 +196,3 @@ def _refuse_without_room(root: str, found: Plan) -> None:
             f"what is in it takes {size} bytes, and where {printable(root)} is there are {room}",
             hint="free some space",
         )
-
-
-@contextmanager
-def _aside(root: str) -> Iterator[str]:
-    """A new directory for one import. What imports that were killed have left is cleared away before."""
-    folder = make_place(root, FOLDER)
-    place = os.path.join(folder, os.urandom(8).hex())
-    with locked(folder):
-        for name in os.listdir(folder):
-            if name != _LOCK:
-                _clear(os.path.join(folder, name))
-        os.mkdir(place, 0o700)
-        lock = os.open(os.path.join(place, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        os.close(lock)
-
-
-def _clear(place: str) -> None:
-    try:
-        lock = os.open(os.path.join(place, _LOCK), os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        shutil.rmtree(place, ignore_errors=True)  # it was killed before it had one, or while it cleared up
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(place, ignore_errors=True)
-    except OSError:
-        return  # one that is at work
-    finally:
-        os.close(lock)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from capsula.core.names import printable
-from capsula.vault import remarks
+from capsula.vault import incoming, remarks
 from capsula.vault.blobs import Blobs
 from capsula.vault.index import Found
 from capsula.vault.ours import make_place, place
@@ -87,13 +87,13 @@ def remove(root: str, path: str, identity: str) -> int:
 
 
 def sweep(root: str, now: float) -> tuple[int, int]:
-    """What removals and runs that died left: how many things that were, and how many bytes that freed."""
+    """What removals, imports and runs that died left: how many things that were, and how many bytes that freed."""
     count = freed = 0
     with suppress(OSError):
         for name in os.listdir(place(root, REMOVED)):
             freed += _delete(place(root, REMOVED, name))
             count += 1
-    for path in never_begun(root, now):
+    for path in (*_abandoned(root), *never_begun(root, now)):
         freed += _delete(path)
         count += 1
     return count, freed + Blobs(root).sweep().bytes
@@ -104,7 +104,13 @@ def leftovers(root: str, now: float) -> list[str]:
     found = []
     with suppress(OSError):
         found = [place(root, REMOVED, name) for name in sorted(os.listdir(place(root, REMOVED)))]
-    return found + never_begun(root, now)
+    return found + _abandoned(root) + never_begun(root, now)
+
+
+def _abandoned(root: str) -> list[str]:
+    with suppress(OSError):
+        return incoming.abandoned(root)
+    return []
 
 
 def never_begun(root: str, now: float) -> list[str]:

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from capsula.core.names import to_text
 from capsula.errors import CapsulaError, NotAvailable, UsageError
-from capsula.vault import arrival, bundle, compression, packing, remarks
+from capsula.vault import arrival, bundle, compression, incoming, packing, remarks, removal
 from capsula.vault.archive import Reader
 from capsula.vault.bundle import Entry, Kind
 from capsula.vault.record import Capsule, capsules, read_capsule, verify
@@ -304,7 +304,7 @@ def test_what_a_killed_import_left_is_cleared_away_and_what_one_at_work_has_is_n
     (folder / "killed").mkdir(parents=True)
     (folder / "killed/.lock").touch()
     (folder / "killed early").mkdir()
-    with arrival._aside(other.root) as at_work:
+    with incoming.aside(other.root) as at_work:
         imported(other, exported([sealed(vault)]))
         assert sorted(os.listdir(folder)) == sorted([".lock", os.path.basename(at_work)])
     assert len(names(other)) == 1
@@ -329,6 +329,20 @@ def test_an_import_that_ends_between_two_capsules_can_be_done_again(
     assert (names(other), verify(read(f"{other.root}/{one.name}"))) == ([one.name], [])
     plan = imported(other, content)
     assert ([each.id for each in plan.new], [each.id for each in plan.there]) == ([two.id], [one.id])
+
+
+def test_what_a_killed_import_left_goes_when_the_vault_is_cleaned(other: Vault) -> None:
+    folder = Path(other.root, ".capsula/incoming")
+    assert removal.leftovers(other.root, 0) == []
+    (folder / "killed/x-123456").mkdir(parents=True)
+    (folder / "killed/.lock").touch()
+    (folder / "killed/x-123456/data").write_bytes(DATA)
+    with incoming.aside(other.root):
+        (folder / "again").mkdir()
+        assert removal.leftovers(other.root, 0) == [str(folder / "again")]
+        assert removal.sweep(other.root, 0)[0] == 1
+        assert len(os.listdir(folder)) == 2
+    assert names(other) == []
 
 
 # --------------------------------------------------------------------------------------------------- hostile ones
