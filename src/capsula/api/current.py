@@ -1,9 +1,10 @@
 """Which run is live here: how each thread, task and process finds its own.
 
 A run is found in this order. First by the context (contextvars): coroutines and callbacks have that of who made them.
-A thread begins with an empty context; then it is the run in which the thread was started (pools keep their threads for
-longer, so only as long as that run lives). Then the innermost run that all runs now live in this process are part of:
-no guess, and no run that a sibling is in. And then that which the environment names: the run of a parent process.
+A thread begins with an empty context; then it is the run in which the thread was started, as long as that lives; and a
+task of a pool of threads has that of who gave it to the pool. Then that which the environment names: the run of another
+process. It isn't guessed: that some run is live in the process says nothing of a thread or task beside it, and what a
+server does for one of its requests isn't a part of another.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
 from capsula.api.live import Live, identity_of, shown_name, warn_once
 from capsula.core.hiding import hide, telling_values
@@ -46,7 +48,7 @@ if hasattr(os, "register_at_fork"):
 
 def current() -> Live | None:
     """The innermost run that is live where this is called, or None."""
-    return _by_context() or _shared() or _by_environment()
+    return _by_context() or _by_environment()
 
 
 def record(name: str, value: object, step: int | float | None = None) -> None:
@@ -69,15 +71,12 @@ def output(path: str | os.PathLike[str], *, copy: bool = False) -> None:
 
 def begin(path: str, identity: str, hide: Callable[[str], str]) -> Live:
     """A new run is live, inside of the current one; from now on it is the current one of this context."""
-    _note_who_starts_threads()
+    _note_who_makes_threads_work()
     before = _context.get()
     with _process.lock:
         if not _process.lives:
             _process.inherited = os.environ.get(LIVE)
-        by_context = _of_here(before)
-        parent = by_context or current()
-        is_first = parent is None or parent not in _process.lives
-        live = Live(path, identity, hide, parent=parent, is_by_context=by_context is not None or is_first)
+        live = Live(path, identity, hide, parent=current())
         live._before = before
         _process.lives.append(live)
         _publish()
@@ -133,11 +132,8 @@ def _by_context() -> Live | None:
 
 
 def _shared() -> Live | None:
-    if not _process.lives:
-        return None
-    with _process.lock:
-        # One that was begun in a thread without a context may be that of any thread, not of this one.
-        lines = [live.line() for live in _process.lives if live._is_by_context and not live.is_over()]
+    """The innermost run that all runs now live in this process are part of."""
+    lines = [live.line() for live in _process.lives if not live.is_over()]
     around = {id(run) for line in lines for run in line[1:]}
     innermost = [line for line in lines if id(line[0]) not in around]
     if not innermost:
@@ -151,7 +147,9 @@ def _shared() -> Live | None:
 
 def _by_environment() -> Live | None:
     path = os.environ.get(LIVE)
-    if not path or any(live.path == path for live in _process.lives):
+    if path is not None and path == _process.published:  # what we have put there is for others
+        path = _process.inherited
+    if not path:
         return None
     found = _process.attached.get(path)
     if found is None and is_live(path):
@@ -166,7 +164,8 @@ def _hider() -> Callable[[str], str]:
 
 
 def _publish() -> None:
-    """For processes that are started now. A value that somebody else has put there stays."""
+    """For processes that are started now: they can't be told who of us starts them, so it is the run that all are part
+    of. A value that somebody else has put there stays."""
     if os.environ.get(LIVE) not in (_process.published, _process.inherited):
         return
     shared = _shared()
@@ -178,12 +177,44 @@ def _publish() -> None:
     _process.published = path
 
 
-def _note_who_starts_threads() -> None:
-    """A thread has an empty context at first (until Python has it otherwise) and nothing in it tells who started it. So
-    that is noted on the thread as it starts; nothing else about it changes."""
-    original = threading.Thread.start
-    if hasattr(original, "_capsula_notes"):
+class _Carried:
+    """A task of a pool, with the run of who gave it to the pool."""
+
+    __slots__ = ("_run", "_task")
+
+    def __init__(self, task: Callable[..., object], run: Live) -> None:
+        self._task = task
+        self._run = run
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        before = step_in(self._run)
+        try:
+            return self._task(*args, **kwargs)
+        finally:
+            step_back(before)
+
+
+def _note_who_makes_threads_work() -> None:
+    """A thread has an empty context at first (until Python has it otherwise) and nothing in it tells who started it, or
+    whose task it works on. So that is noted where it happens; nothing else changes about threads and pools."""
+    if hasattr(threading.Thread.start, "_capsula_notes"):
         return
+    _wrap_start()
+    # Imported already by whoever has a pool, or can be by now; the module alone is nothing.
+    from concurrent.futures import ThreadPoolExecutor
+
+    original: Any = ThreadPoolExecutor.submit
+
+    @functools.wraps(original)
+    def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        run = _by_context()
+        return original(self, fn if run is None else _Carried(fn, run), *args, **kwargs)
+
+    ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
+
+
+def _wrap_start() -> None:
+    original = threading.Thread.start
 
     @functools.wraps(original)
     def start(self: threading.Thread) -> None:

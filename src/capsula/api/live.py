@@ -18,7 +18,7 @@ class Live:
     `path` is the capsule's directory and `id` its identity; both are "" where no capsule could be made.
     """
 
-    __slots__ = ("_before", "_ended", "_is_by_context", "_parent", "_pen", "_pid", "_hide", "id", "path")
+    __slots__ = ("_before", "_ended", "_parent", "_pen", "_pid", "_hide", "id", "path")
 
     def __init__(
         self,
@@ -27,13 +27,11 @@ class Live:
         hide: Callable[[str], str],
         *,
         parent: Live | None = None,
-        is_by_context: bool = True,
     ) -> None:
         self.path = path
         self.id = identity
         self._hide = hide
         self._parent = parent
-        self._is_by_context = is_by_context
         self._pen = Pen(path)
         self._pid = os.getpid()
         self._ended = False

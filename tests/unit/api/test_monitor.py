@@ -430,7 +430,7 @@ def test_tasks_of_a_pool_belong_to_the_call_that_made_it(project: Any) -> None:
     assert sorted(map(parents.count, {row["id"] for row in found["parent"]})) == [6, 6]
 
 
-def test_an_older_pool_does_not_take_a_sibling_for_the_parent(project: Any) -> None:
+def test_tasks_of_an_older_pool_belong_to_who_gave_them_to_it(project: Any) -> None:
     barrier = threading.Barrier(2, timeout=30)
     child = project.monitor(lambda x: barrier.wait() and None)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:

@@ -255,21 +255,66 @@ def test_a_thread_has_the_run_that_it_was_started_in(project: Any) -> None:
     assert found["one"][0]["parent"] is None
 
 
-def test_an_older_thread_gets_the_only_run_there_is(project: Any) -> None:
+def test_a_thread_beside_a_run_is_not_taken_for_a_part_of_it(project: Any, capsys: Any) -> None:
     begun, said = threading.Event(), threading.Event()
+    seen = []
 
-    def older() -> None:
+    def other() -> None:
         begun.wait(30)
         capsula.record("x", 1)
+        with project.run("beside"):
+            seen.append(capsula.current())
         said.set()
 
-    thread = threading.Thread(target=older)
+    thread = threading.Thread(target=other)
     thread.start()
-    with project.run():
+    with project.run("run"):
         begun.set()
         said.wait(30)
     thread.join()
-    assert project.read()["metrics"] == {"x": 1}
+    found = project.by_command()
+    assert found["beside"][0]["parent"] is None
+    assert "metrics" not in found["run"][0]
+    assert "x is not recorded: there is no run here" in capsys.readouterr().err
+
+
+def test_tasks_beside_each_other_are_not_parts_of_each_other(project: Any) -> None:
+    async def one(number: int) -> None:
+        async with project.run(f"{number}"):
+            await asyncio.sleep(0)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*[one(number) for number in range(5)])
+
+    asyncio.run(all_of_them())
+    assert {row["parent"] for rows in project.by_command().values() for row in rows} == {None}
+
+
+def test_within_a_monitored_command_threads_beside_a_run_speak_to_the_command(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with project.run("command") as command:
+        path = command.path
+        script = """
+import capsula, threading
+begun, said = threading.Event(), threading.Event()
+def other():
+    begun.wait(30)
+    capsula.record("beside", 1)
+    said.set()
+thread = threading.Thread(target=other)
+thread.start()
+with capsula.run("inner") as run:
+    begun.set()
+    said.wait(30)
+thread.join()
+"""
+        Path("script.py").write_text(script)
+        environ = {**os.environ, "PYTHONPATH": SRC, LIVE: path}
+        assert subprocess.run([sys.executable, "script.py"], env=environ).returncode == 0
+    found = project.by_command()
+    assert found["command"][0]["metrics"] == {"beside": 1}
+    assert found["inner"][0]["parent"] == command.id
 
 
 def test_a_variable_of_the_user_s_stays(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
