@@ -258,6 +258,13 @@ enter("me", os.environ["API_TOKEN"], "x" * 9_990 + os.environ["API_TOKEN"])
     assert leaks(project, canary("token")[:12]) == [], "half of one is one, too"
 
 
+def test_an_argument_that_is_no_unicode_does_not_stop_the_function(project):
+    done = project.python(
+        "import capsula\n@capsula.monitor\ndef f(password): return len(password)\nprint(f('\\ud800' * 9))\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"9\n", b"")
+
+
 # ---------------------------------------------------------------------------------------------- kept on purpose
 
 

@@ -81,8 +81,9 @@ class Call:
             "function", plan.project, plan.names, lambda hide: self._before(args, kwargs, hide)
         )
         self.live = self._life.live
-        if self._life.recorder is not None:
-            self._life.recorder.learn(functions.secret_texts(plan.signature(), args, kwargs))
+        if (recorder := self._life.recorder) is not None:
+            with recorder.attempt("can't look for credentials in the arguments"):
+                recorder.learn(functions.secret_texts(plan.signature(), args, kwargs))
         # For a hit, what the function would have returned: it needn't be called.
         self.value: Any = None
         self.is_settled = False

@@ -62,8 +62,8 @@ def monitor(words: Sequence[str]) -> int:
     if cached_runs.is_wanted(asked.cache, project, items):
         declared = cached_runs.declare(asked.declared, project, items)
     recorder = steps.begin(project, "monitor", _warn)
-    recorder.learn(hidden_words(asked.command))
     try:
+        recorder.learn(hidden_words(asked.command))
         _before(recorder, project, items, asked.command, declared)
     except KeyboardInterrupt:
         recorder.seal("interrupted", _summary(asked))

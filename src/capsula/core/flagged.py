@@ -20,7 +20,7 @@ def look(
 ) -> "Iterator[str]":
     """`out/a.txt:3 (GitHub token)`, `stdout:1 (…)`: all outputs and logs, one by one. `read` gives a blob, and may give
     no more than the beginning of one that is longer than TEXT_LIMIT; its errors are passed on."""
-    as_bytes = [value.encode("utf-8", "replace").decode("latin-1") for value in values]
+    as_bytes = [value.encode("utf-8", "surrogateescape").decode("latin-1") for value in values]
     for name, raw, digest in (
         ("stdout", result.stdout_raw, result.stdout_digest),
         ("stderr", result.stderr_raw, result.stderr_digest),

@@ -146,7 +146,12 @@ def forms(values: "Iterable[str]") -> "frozenset[str]":
     for value in values:
         found.update(_forms(value))
     return frozenset(
-        [value for value in found if len(value) >= _SHORTEST and value.lower() not in PLACEHOLDERS]
+        [
+            value
+            for value in found
+            # One that is no Unicode at all can't be in a file.
+            if len(value) >= _SHORTEST and value.lower() not in PLACEHOLDERS and _as_bytes(value)
+        ]
     )
 
 
@@ -197,9 +202,16 @@ def _forms(value: str) -> "set[str]":
     """As it is; within JSON, a literal of Python, an address; as bytes that are no text are written; each long line."""
     forms = {value, repr(value)[1:-1], _quoted(value)}
     forms.add(value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t"))
-    forms.add(value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    forms.add(_as_bytes(value).decode("utf-8", "backslashreplace"))
     forms.update([line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE])
     return forms
+
+
+def _as_bytes(value: str) -> bytes:
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return b""
 
 
 def _quoted(value: str) -> str:

@@ -111,7 +111,7 @@ class Discreet:
 
     def _places(self, text: str) -> list[Place]:
         """In a text of one byte a character, whatever it is encoded in."""
-        as_bytes = [value.encode("utf-8", "replace").decode("latin-1") for value in self.values]
+        as_bytes = [value.encode("utf-8", "surrogateescape").decode("latin-1") for value in self.values]
         return places(text, as_bytes)
 
     def _add(self, name: str, rows: Iterator[dict[str, object]]) -> None:

@@ -4,8 +4,10 @@ import random
 import string
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from capsula.core.hiding import hide, hide_all, is_secret_file, telling_values
+from capsula.core.hiding import forms, hide, hide_all, is_secret_file, telling_values, values_in_file
 from capsula.core.secrets import hidden_words, is_secret, is_telling, mask, mask_words
 from capsula.core.tokens import places
 
@@ -32,6 +34,46 @@ TOKENS = {
     "Stripe key": "sk_live_" + chance(ALNUM, 24),
     "Vault token": "hvs." + chance(ALNUM, 90),
 }
+PIECES = (
+    *(
+        "--token",
+        "=",
+        ":",
+        " ",
+        "\n",
+        "'",
+        '"',
+        "{",
+        "}",
+        "(",
+        ")",
+        "&",
+        "?",
+        "://",
+        "@",
+        "https://",
+        "me",
+        "pass",
+    ),
+    *("password", "Authorization:", "Bearer", "ghp_", "-----BEGIN ", "PRIVATE KEY-----", "-----END ", "AKIA"),
+    *(
+        "abc123def456ghi",
+        "x" * 40,
+        "\ud800",
+        "é",
+        "\0",
+        "\\n",
+        "%3D",
+        "curl",
+        "-u",
+        "mysql",
+        "-p",
+        "eyJ",
+        "sk-",
+        "***",
+    ),
+    *("[", "]", ",", ";", "\x1b[1m", "1", "İ", "machine", "password "),
+)
 KEY = (
     "-----BEGIN OPENSSH PRIVATE KEY-----\n"
     + "\n".join(chance(ALNUM, 70, seed) for seed in range(5))
@@ -224,6 +266,20 @@ def test_a_value_is_hidden_in_every_form_that_a_record_gives_it() -> None:
         shown, found = hide(text, values)
         assert "rd7" not in shown
         assert found == 1
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_no_text_is_too_strange(text: str) -> None:
+    value = "abc123def456ghi"
+    assert value not in hide(text, forms([value, text, "\ud800"]) | {value})[0]
+    words = text.split("\n")
+    assert len(mask_words(words)) == len(words)
+    hidden_words(words)
+    assert all(text[start:end] for start, end, _ in places(text, [value]))
+    hide_all({text: [text]}, frozenset([value]))
+    telling_values(
+        {"TOKEN": text, "URL": text, **values_in_file(".env", text), **values_in_file(".netrc", text)}
+    )
 
 
 def test_which_values_tell() -> None:
