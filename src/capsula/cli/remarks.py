@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from capsula.cli.finding import find_capsule
 from capsula.core.names import printable
@@ -17,17 +17,26 @@ def tag(directory: str | None, asked: str, given: Sequence[str], taken: Sequence
     given, taken = [[remarks.tag(text) for text in tags] for tags in (given, taken)]
     capsule = find_capsule(directory, asked)
     root = os.path.dirname(capsule.path)
-    before = remarks.read(root, capsule.id)
+    before = remarks.of(root, capsule.id, capsule.record)
     if not given and not taken:
         for text in before.tags:
             print(printable(text))
         return 0
-    after = remarks.change(root, capsule.id, lambda old: old.without_tags(taken).with_tags(given))
+    remarks.change(root, capsule.id, lambda old: old.without_tags(taken).with_tags(given))
+    after = remarks.of(root, capsule.id, capsule.record)
     print(f"{printable(capsule.name)}: {printable(', '.join(after.tags)) or 'no tags'}")
-    unknown = [text for text in taken if text not in before.tags]
-    if unknown:
-        print(f"capsula: it didn't have {printable(', '.join(unknown))}", file=sys.stderr)
-    return 1 if unknown else 0
+    own = remarks.own(capsule.record).tags
+    return _say_of_those(taken, "it didn't have", lambda text: text not in before.tags) or _say_of_those(
+        taken, "sealed, since the run gave them to itself:", lambda text: text in own
+    )
+
+
+def _say_of_those(tags: Sequence[str], what: str, is_it: Callable[[str], bool]) -> int:
+    """1 when there are any."""
+    found = [text for text in tags if is_it(text)]
+    if found:
+        print(f"capsula: {what} {printable(', '.join(found))}", file=sys.stderr)
+    return 1 if found else 0
 
 
 def note(directory: str | None, asked: str, text: str | None) -> int:
@@ -35,7 +44,7 @@ def note(directory: str | None, asked: str, text: str | None) -> int:
     capsule = find_capsule(directory, asked)
     root = os.path.dirname(capsule.path)
     if text is None:
-        found = remarks.read(root, capsule.id).note
+        found = remarks.of(root, capsule.id, capsule.record).note
         if found and sys.stdout.isatty():
             # It may come from elsewhere: what it says to the terminal is escaped.
             for line in found.split("\n"):

@@ -109,10 +109,10 @@ def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
 
 def _remarks(capsule: Capsule) -> Remarks:
     try:
-        return remarks.read(os.path.dirname(capsule.path), capsule.id)
+        return remarks.of(os.path.dirname(capsule.path), capsule.id, capsule.record)
     except VaultError as error:
         print(f"capsula: {error.what}", file=sys.stderr)
-        return remarks.NONE
+        return remarks.own(capsule.record)
 
 
 def _size(row: Any) -> str:

@@ -29,11 +29,12 @@ except ImportError as error:
 Connection = sqlite3.Connection
 Error = sqlite3.Error
 FILE, LOCK = "index.sqlite", "index.lock"
-_VERSION = 2
+_VERSION = 3
 _WAIT_MS = 5000
 _SCHEMA = """
     CREATE TABLE capsule (key INTEGER PRIMARY KEY AUTOINCREMENT, directory BLOB NOT NULL UNIQUE, stamp TEXT NOT NULL,
-        id TEXT NOT NULL, status TEXT NOT NULL, record TEXT NOT NULL, said TEXT NOT NULL);
+        id TEXT NOT NULL, status TEXT NOT NULL, record TEXT NOT NULL, said TEXT NOT NULL,
+        own TEXT NOT NULL);
     CREATE INDEX newest ON capsule (id, directory, status);
     CREATE TABLE shape (key INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
     CREATE TABLE part (key INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, shape INTEGER NOT NULL,

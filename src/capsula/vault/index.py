@@ -201,11 +201,13 @@ class Index:
             name: remarks.parse(text) for name, text in self._database.rows("SELECT id, remarks FROM remark")
         }
         count = 0
-        question = "SELECT key, directory, id, status FROM capsule ORDER BY id DESC, directory DESC"
-        for key, directory, identity, status in self._database.rows(question):
+        question = "SELECT key, directory, id, status, own FROM capsule ORDER BY id DESC, directory DESC"
+        for key, directory, identity, status, own in self._database.rows(question):
             path = os.path.join(self.root, os.fsdecode(directory))
             status = _status_now(path) if status == "running" else status
             remarked = said.get(identity, NONE)
+            if own:
+                remarked = remarks.parse(own).merged(remarked)
             ours = {"status": status, "tags": remarked.tags, "note": remarked.note}
             found = Found(key, path, identity, status, remarked, {**facts.get(key, {}), **ours})
             if condition is None or condition.matches(found.facts):
@@ -271,7 +273,7 @@ def _remarks(root: str, identity: str) -> str | None:
 
 def _has(database: Database, row: Row) -> bool:
     kept = database.rows(
-        "SELECT key, directory, stamp, id, status, record, said FROM capsule WHERE directory = ?",
+        "SELECT key, directory, stamp, id, status, record, said, own FROM capsule WHERE directory = ?",
         row.directory,
     )
     if not kept or tuple(kept[0][1:]) != row.columns:
@@ -302,7 +304,7 @@ def _drop(database: Connection, directory: bytes) -> list[bytes]:
 def _insert(database: Connection, row: Row, keys: dict[bytes, int]) -> None:
     """`keys` are those of the parts that this transaction has met."""
     key = database.execute(
-        "INSERT INTO capsule (directory, stamp, id, status, record, said) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO capsule (directory, stamp, id, status, record, said, own) VALUES (?, ?, ?, ?, ?, ?, ?)",
         row.columns,
     ).lastrowid
     for part in row.parts:

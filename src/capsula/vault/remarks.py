@@ -1,5 +1,7 @@
 """Remarks: the tags and the note that people give a capsule later, in a file beside the sealed capsules.
 
+What a run said of itself (`run.tag`, `run.note`) is in its capsule.json and counts as well, but stays as it was sealed.
+
 `<vault>/.capsula/notes/<id>.json` holds `tags` (sorted) and `note`. It is replaced as a whole, so a reader sees one or
 the other; who changes what is there holds a lock meanwhile, so that of two tags given at once both stay.
 """
@@ -9,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from capsula.core.names import printable
 from capsula.errors import UsageError
@@ -49,6 +52,11 @@ NONE = Remarks()
 def read(root: str, identity: str) -> Remarks:
     """Those of the capsule with this id; none for one without. VaultError when they can't be read."""
     return _read(place(root, FOLDER, f"{identity}.json")) if _ID.fullmatch(identity) else NONE
+
+
+def of(root: str, identity: str, record: Mapping[str, Any]) -> Remarks:
+    """All of a capsule: its own, and those that were given to it. VaultError when these can't be read."""
+    return own(record).merged(read(root, identity))
 
 
 def change(root: str, identity: str, edit: Callable[[Remarks], Remarks]) -> Remarks:
@@ -97,7 +105,12 @@ def parse(text: bytes | str) -> Remarks:
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("it holds no object")
-    tags, note = value.get("tags"), value.get("note")
+    return own(value)
+
+
+def own(record: Mapping[str, Any]) -> Remarks:
+    """Those that a run gave itself while it was recorded: they are in its capsule.json, sealed."""
+    tags, note = record.get("tags"), record.get("note")
     found = [each for each in tags if isinstance(each, str)] if isinstance(tags, list) else []
     return Remarks(note=note if isinstance(note, str) else "").with_tags(found)
 

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from capsula.vault import remarks
 from capsula.vault.facts import flatten, read_contents, sections
 from capsula.vault.record import DAMAGED, read_capsule
 from capsula.vault.text import sayings
@@ -45,11 +46,12 @@ class Row:
     status: str
     record: str
     said: str
+    own: str
     parts: tuple[Part, ...] = ()
 
     @property
     def columns(self) -> tuple[object, ...]:
-        return (self.directory, self.stamp, self.id, self.status, self.record, self.said)
+        return (self.directory, self.stamp, self.id, self.status, self.record, self.said, self.own)
 
 
 def read_row(root: str, directory: bytes, stamp: str, memory: Memory) -> Row | None:
@@ -63,11 +65,13 @@ def read_row(root: str, directory: bytes, stamp: str, memory: Memory) -> Row | N
         said = sayings(capsule, contents)
         packed = tuple(memory.packed(*each) for each in sections(capsule, contents))
     except (VaultError, RecursionError):
-        return Row(directory, "", "", DAMAGED, "{}", "[]")
+        return Row(directory, "", "", DAMAGED, "{}", "[]", "")
+    mine = remarks.own(capsule.record)
+    own = remarks.dump(mine) if mine != remarks.NONE else ""
     # A column can't hold half a character; the record can.
     identity, status = _whole(capsule.id), _whole(str(capsule.record.get("status", "")))
     return Row(
-        directory, stamp if None not in contents.values() else "", identity, status, record, said, packed
+        directory, stamp if None not in contents.values() else "", identity, status, record, said, own, packed
     )
 
 

@@ -190,6 +190,15 @@ def test_remarks_are_facts(vault: Vault, make: Make, index: Index, monkeypatch: 
     assert ids(index, "note ~ paper") == []
 
 
+def test_what_a_run_said_of_itself_counts_as_well(vault: Vault, make: Make, index: Index) -> None:
+    make(0, tags=["own"], note="from inside"), make(1, tags="no list", note=7)
+    remarks.change(vault.root, an_id(0), lambda old: remarks.Remarks(("given",), "from outside"))
+    index.refresh()
+    (found,) = index.find(parse("tags = own and tags = given and note ~ inside and note ~ outside"))
+    assert found.remarks == remarks.Remarks(("given", "own"), "from inside\n\nfrom outside")
+    assert ids(index, "tags != own") == [an_id(1)]
+
+
 def test_damaged_remarks_hide_no_capsule(vault: Vault, make: Make, index: Index) -> None:
     make(0)
     remarks.change(vault.root, an_id(0), lambda old: old.with_tags(["a"]))
