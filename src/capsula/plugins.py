@@ -403,7 +403,7 @@ def _built_in(
     project: "Project", environ: "Mapping[str, str]", command: "Sequence[str]"
 ) -> "Iterator[Probe]":
     from capsula.probe.commands import CommandsProbe
-    from capsula.probe.git import GitProbe
+    from capsula.probe.git import GitProbe, free_stem
     from capsula.probe.host import HostProbe
     from capsula.probe.python import Memory as PythonMemory
     from capsula.probe.python import PythonProbe
@@ -420,7 +420,11 @@ def _built_in(
         salt=os.urandom(16),
     )
     limits = Limits(wanted.file_limit, wanted.snapshot_limit)
+    # What they start ends before they are given up, or it would go on.
+    own_limit = wanted.time_limit * 0.9
+    stems: set[str] = set()
     for name, path in wanted.repositories:
+        stem = free_stem(name, stems)
         yield GitProbe(
             name,
             os.path.join(project.root, path),
@@ -428,7 +432,8 @@ def _built_in(
             environ,
             limits=limits,
             contents=_Contents(environ),
-            seconds=wanted.time_limit,
+            seconds=own_limit,
+            stem=stem,
         )
     if wanted.files:
         yield files_probe(tuple([(rule.path, rule.hash) for rule in wanted.files]), project.root)
@@ -439,8 +444,7 @@ def _built_in(
         memory=PythonMemory(_state(environ), wanted.check_seconds),
     )
     if wanted.commands:
-        # Each may take as long as all of a probe may.
-        yield CommandsProbe(wanted.commands, project.root, environ, wanted.time_limit)
+        yield CommandsProbe(wanted.commands, project.root, environ, own_limit)
 
 
 class _Contents:

@@ -20,8 +20,9 @@ LIMIT_TEXT = 1 << 20
 
 
 class CommandsProbe:
-    """`commands` are (name, shell command), run in `cwd` with nothing on their input, each for at most `seconds` (0: no
-    limit). One that fails is a fact. What they print is a note: it may tell of the moment as well as of the machine."""
+    """`commands` are (name, shell command), run in `cwd` with nothing on their input, all together for at most
+    `seconds` (0: no limit). One that fails is a fact. What they print is a note: it may tell of the moment as well as
+    of the machine."""
 
     name = "commands"
 
@@ -40,10 +41,13 @@ class CommandsProbe:
         self._masked: list[str] = []
 
     def read(self) -> Found:
-        section: dict[str, Value] = {name: self._run(name, command) for name, command in self._commands}
+        until = time.monotonic() + self._seconds if self._seconds else None
+        section: dict[str, Value] = {
+            name: self._run(name, command, until) for name, command in self._commands
+        }
         return Found({"commands": section}, left_out=tuple(self._left_out), masked=tuple(self._masked))
 
-    def _run(self, name: str, command: str) -> Value:
+    def _run(self, name: str, command: str, until: float | None) -> Value:
         began = time.monotonic()
         code: int | None = None
         out = err = b""
@@ -59,10 +63,10 @@ class CommandsProbe:
             start_new_session=True,
         ) as process:
             try:
-                out, err = process.communicate(timeout=self._seconds or None)
+                out, err = process.communicate(timeout=max(until - began, 0.01) if until else None)
                 code = process.returncode
             except subprocess.TimeoutExpired as late:
-                self._left_out.append(f"{name}: it took more than {self._seconds:g} s")
+                self._left_out.append(f"{name}: ended after {time.monotonic() - began:.1f} s, as time was up")
                 out, err = late.stdout or b"", late.stderr or b""
             finally:
                 _end(process)

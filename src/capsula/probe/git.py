@@ -49,9 +49,11 @@ class GitProbe:
         limits: Limits = DEFAULT,
         contents: Contents | None = None,
         seconds: float = LIMIT_SECONDS,
+        stem: str = "",
     ) -> None:
         self.name = f"git:{name}"
         self._name = name
+        self._stem = stem or _safe(name)
         self._path = path
         self._shown = shown
         self._environ = environ
@@ -64,7 +66,7 @@ class GitProbe:
 
     def read(self) -> Found:
         repository = Repository(self._path, self._shown, self._environ, self._seconds)
-        section = self._section(repository, _safe(self._name), 0)
+        section = self._section(repository, self._stem, 0)
         here = ("git", self._name)
         keys = [pointer(*here, "sha"), pointer(*here, "snapshot", "tree"), pointer(*here, "submodules")]
         return Found(
@@ -210,6 +212,17 @@ def _labels(repository: Repository, sha: str | None) -> dict[str, Value]:
     tags = repository.try_text("tag", "--points-at", "HEAD")
     described = repository.try_text("describe", "--tags", "--always", seconds=_DESCRIBE_SECONDS)
     return {"tags": [*tags.split()], "describe": described or None}
+
+
+def free_stem(name: str, taken: set[str]) -> str:
+    """What its files are called by; no two repositories are called the same. It is added to those that are taken."""
+    stem = wanted = _safe(name)
+    number = 1
+    while stem in taken:
+        number += 1
+        stem = f"{wanted}-{number}"
+    taken.add(stem)
+    return stem
 
 
 def _safe(name: str) -> str:

@@ -15,6 +15,7 @@ import base64
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -83,11 +84,14 @@ class Checker:
             if time.monotonic() > began + 2 * self.seconds:
                 result.unread.append(each.name)
                 continue
-            rows = _rows(each.place)
-            if rows is None:
+            record = _recorded(each.place)
+            if record is None:
                 result.without_record.append(each.name)
                 continue
+            look, rows = record
             stats, wrong = _looked_at(rows, str(each.place.parent))
+            # What a RECORD says counts as well: first in line, as if it were a file of its own.
+            stats.insert(0, look)
             if wrong:
                 result.differing[each.name] = _named(wrong)
             elif self._is_known(each, stats, len(rows)):
@@ -104,13 +108,13 @@ class Checker:
 
     def _is_known(self, each: Distribution, stats: list[_Stat], count: int) -> bool:
         known = self._known.get(str(each.place))
-        return known is not None and known[0] == count and known[1] == _digest(stats)
+        return known is not None and known[0] == count and known[1] == _digest(stats, count)
 
     def _read(self, each: Distribution, rows: list[_Row], stats: list[_Stat], result: Check) -> None:
         """From where an earlier run came to, if nothing before that has changed."""
         key = str(each.place)
         known = self._known.pop(key, None)
-        start = known[0] if known and known[0] < len(rows) and known[1] == _digest(stats[: known[0]]) else 0
+        start = known[0] if known and known[0] < len(rows) and known[1] == _digest(stats, known[0]) else 0
         wrong: list[str] = []
         at, base = start, str(each.place.parent)
         try:
@@ -128,12 +132,10 @@ class Checker:
             if each.name in result.unread:
                 result.unread.remove(each.name)
             return
-        for count, look in enumerate(stats[:at]):
-            if max(look[1], look[2]) > self._newest:
-                at = count
-                break
-        if at:
-            self._known[key] = [at, _digest(stats[:at])]
+        fresh = [max(look[1], look[2]) > self._newest for look in stats[: at + 1]]
+        at = fresh.index(True) - 1 if True in fresh else at
+        if at > 0:
+            self._known[key] = [at, _digest(stats, at)]
 
     def _is_right(self, row: _Row, base: str) -> bool:
         method, _, expected = row[1].partition("=")
@@ -154,10 +156,13 @@ class Checker:
         return base64.urlsafe_b64encode(state.digest()).rstrip(b"=").decode() == expected.rstrip("=")
 
 
-def _rows(place: Path) -> list[_Row] | None:
-    """The files with a hash in its RECORD; None without one. (RECORD itself and compiled files have none.)"""
+def _recorded(place: Path) -> tuple[_Stat, list[_Row]] | None:
+    """The look of its RECORD, and the files with a hash in it; None without one. (RECORD itself and compiled files have
+    none.)"""
     try:
-        text = (place / "RECORD").read_text(encoding="utf-8", errors="surrogateescape")
+        with open(place / "RECORD", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            look = _stat(os.fstat(file.fileno()))
+            text = file.read()
     except OSError:
         return None
     if '"' in text:
@@ -166,7 +171,7 @@ def _rows(place: Path) -> list[_Row] | None:
         lines = list(csv.reader(text.splitlines()))
     else:
         lines = [line.rsplit(",", 2) for line in text.splitlines()]
-    return [(line[0], line[1], line[2]) for line in lines if len(line) == 3 and "=" in line[1]]
+    return look, [(line[0], line[1], line[2]) for line in lines if len(line) == 3 and "=" in line[1]]
 
 
 def _looked_at(rows: list[_Row], base: str) -> tuple[list[_Stat], list[str]]:
@@ -180,8 +185,12 @@ def _looked_at(rows: list[_Row], base: str) -> tuple[list[_Stat], list[str]]:
             continue
         if size and str(look.st_size) != size:
             wrong.append(f"{printable(name)}: {look.st_size} bytes, not {size}")
-        stats.append((look.st_size, look.st_mtime_ns, look.st_ctime_ns, look.st_ino))
+        stats.append(_stat(look))
     return stats, wrong
+
+
+def _stat(look: os.stat_result) -> _Stat:
+    return look.st_size, look.st_mtime_ns, look.st_ctime_ns, look.st_ino
 
 
 def _named(wrong: list[str]) -> list[str]:
@@ -189,8 +198,9 @@ def _named(wrong: list[str]) -> list[str]:
     return [*wrong[:_NAMED], f"and {rest} more"] if rest > 0 else wrong
 
 
-def _digest(stats: list[_Stat]) -> str:
-    return hashlib.sha256(repr(stats).encode()).hexdigest()
+def _digest(stats: list[_Stat], count: int) -> str:
+    """Of the RECORD and so many of its files."""
+    return hashlib.sha256(repr(stats[: count + 1]).encode()).hexdigest()
 
 
 def _recalled(path: str) -> dict[str, list[Any]]:
@@ -207,7 +217,7 @@ def _recalled(path: str) -> dict[str, list[Any]]:
 
 def _remember(path: str, known: dict[str, list[Any]]) -> None:
     """Whole or not at all; that it can't be is no failure."""
-    aside = f"{path}.{os.getpid()}"
+    aside = f"{path}.{os.getpid()}-{threading.get_ident()}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(aside, "w", encoding="utf-8") as file:

@@ -16,7 +16,7 @@ from capsula.core.digest import Digest, digest_of
 from capsula.core.found import at
 from capsula.core.names import from_text
 from capsula.errors import CapsulaError, StoreError
-from capsula.probe.git import GitProbe
+from capsula.probe.git import GitProbe, free_stem
 from capsula.probe.snapshot import Limits
 
 WHO = (
@@ -462,6 +462,11 @@ def test_whatever_state_the_index_is_in_the_snapshot_is_the_work_tree(
     assert not section["clean"]
     assert section["snapshot"]["left_out"] == []
     assert section["conflicts"] == (["same", "staged"] if change is unmerged else [])
+
+
+def test_two_repositories_whose_names_are_alike_have_files_of_their_own() -> None:
+    taken: set[str] = set()
+    assert [free_stem(name, taken) for name in ("a b", "a_b", "a/b", "c")] == ["a_b", "a_b-2", "a_b-3", "c"]
 
 
 def test_what_is_not_in_a_sparse_checkout_is_not_missing(repository: Repository, tmp_path: Path) -> None:

@@ -293,6 +293,13 @@ def test_a_memory_that_says_otherwise_is_not_believed(site: Site) -> None:
     assert site.check().differing == {"one": ["one/a.py: other content"]}
 
 
+def test_a_record_that_says_something_else_is_believed_and_not_the_memory(site: Site) -> None:
+    site.check()
+    record = site.path / "two-1.dist-info" / "RECORD"
+    record.write_text(record.read_text().replace("two.py,sha256=", "two.py,sha256=x"))
+    assert site.check().differing == {"two": ["two.py: other content"]}
+
+
 def test_an_unknown_algorithm_proves_nothing(site: Site) -> None:
     record = site.path / "two-1.dist-info" / "RECORD"
     record.write_text(record.read_text().replace("sha256=", "md99="))
