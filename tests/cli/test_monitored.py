@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 PATIENCE = 60
+# Until a signal comes. A shell that is about to `read` may miss it and wait for ever, one that waits for a child not.
+WAIT = 'exec 3<> "$GO"; cat <&3 > /dev/null 2>&1 & echo > "$STARTED"; wait'
 
 
 class Monitored:
@@ -136,7 +138,7 @@ def test_a_run_within_a_run_names_its_parent(monitored):
 
 @pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "QUIT"])
 def test_a_signal_reaches_the_command_once_and_its_own_end_counts(monitored, name):
-    do = f'trap \'echo got {name}; exit 9\' {name}; exec 3<> "$GO"; echo > "$STARTED"; while :; do read _ <&3; done'
+    do = f"trap 'kill $!; echo got {name}; exit 9' {name}; {WAIT}"
     process = monitored.start(do)
     monitored.started()
     process.send_signal(getattr(signal, f"SIG{name}"))
@@ -161,8 +163,8 @@ def test_a_command_that_a_signal_ends_is_recorded_as_interrupted(monitored, numb
 
 def test_a_command_that_lives_through_one_interrupt_gets_the_second(monitored):
     do = (
-        'n=0; trap \'n=$((n + 1)); echo got $n; [ $n = 2 ] && exit 7\' INT; exec 3<> "$GO"; echo > "$STARTED";'
-        " while :; do read _ <&3; done"
+        "n=0; trap 'n=$((n + 1)); echo got $n; [ $n = 2 ] && { kill $!; exit 7; }' INT;"
+        f" {WAIT}; while :; do wait; done"
     )
     process = monitored.start(do)
     monitored.started()
@@ -285,7 +287,9 @@ def test_a_terminal_stays_a_terminal(monitored, screen):
 
 
 def test_ctrl_c_is_the_command_s_own_and_recorded_as_an_interrupt(monitored, screen):
-    monitored.ws.write("stay.sh", "trap 'echo n''o; exit 5' INT; echo be''gun; while :; do read _; done")
+    monitored.ws.write(
+        "stay.sh", "trap 'kill $!; echo n''o; exit 5' INT; sleep 600 >&- 2>&- & echo be''gun; wait"
+    )
     screen.type("capsula monitor -q sh stay.sh; echo it was $?\n")
     screen.wait_for("begun")
     screen.type("\x03")

@@ -14,6 +14,8 @@ import pytest
 
 COPY = ("-i", "in", "-o", "out")
 DO = "cat in > out"
+# Until a signal comes. A shell that is about to `read` may miss it and wait for ever, one that waits for a child not.
+WAIT = 'exec 3<> "$GO"; cat <&3 > /dev/null 2>&1 & echo > "$STARTED"; wait'
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_a_script_without_an_interpreter_line_runs(ws):
 
 @pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "QUIT", "USR1"])
 def test_a_signal_that_is_sent_to_us_reaches_the_command_once(ws, gates, name):
-    do = f'trap \'echo got {name}; exit 9\' {name}; exec 3<> "$GO"; echo > "$STARTED"; while :; do read _ <&3; done'
+    do = f"trap 'kill $!; echo got {name}; exit 9' {name}; {WAIT}"
     process = ws.start(*COPY, do=do)
     gates()
     process.send_signal(getattr(signal, f"SIG{name}"))
@@ -105,7 +107,7 @@ def test_a_command_that_a_signal_ends_is_not_orphaned_or_run_again(ws, gates, nu
 
 @pytest.mark.parametrize("code", [0, 7])
 def test_what_an_interrupted_command_made_is_not_kept(ws, gates, code):
-    do = f'trap \'echo half > out; exit {code}\' INT; exec 3<> "$GO"; echo > "$STARTED"; while :; do read _ <&3; done'
+    do = f"trap 'kill $!; echo half > out; exit {code}' INT; {WAIT}"
     process = ws.start("--cache_failure", *COPY, do=do)
     gates()
     process.send_signal(signal.SIGINT)
