@@ -115,7 +115,7 @@ def test_a_configuration_that_can_t_be_read_costs_one_line(ordinary, name):
     runs_once_as_if_alone(ordinary, *(("-f", str(path)) if name == "x.toml" else ()), told=(name,))
 
 
-@pytest.mark.parametrize("wrong", [("--store_size", "big"), ("--no_such_option",), ("-b", "s3")], ids="".join)
+@pytest.mark.parametrize("wrong", [("--store_size", "big"), ("--no_such_option",)], ids="".join)
 def test_a_run_that_something_kept_from_the_store_is_in_the_journal(ws, wrong):
     ws.write("in")
     assert ws.capsule("-i", "in", *wrong, do=":").ran == 1
