@@ -187,7 +187,7 @@ def open_remote(url: str, settings: "Settings") -> "Remote":
             context = ssl.create_default_context(cafile=settings.remote_ca)
             if settings.remote_cert:
                 context.load_cert_chain(settings.remote_cert, settings.remote_key)
-        return HttpStore(url, headers=headers(settings.remote_header), context=context)
+        return HttpStore(url, headers=headers(settings, url), context=context)
     if scheme in ("s3", "gs", "az"):
         try:
             from capsula.store import buckets
@@ -227,7 +227,7 @@ def _open_reapi(url: str, settings: "Settings") -> "Remote":
         name,
         f"{parts.hostname}:{port}",
         instance,
-        headers=headers(settings.remote_header),
+        headers=headers(settings, url),
         certificates=certificates,
     )
 
@@ -283,5 +283,12 @@ def _read(path: str) -> bytes:
         raise UsageError(f"can't read {path}: {error.strerror}") from error
 
 
-def headers(given: tuple[str, ...]) -> Mapping[str, str]:
-    return {name.strip(): value.strip() for name, _, value in (text.partition(":") for text in given)}
+def headers(settings: "Settings", url: str) -> Mapping[str, str]:
+    """Those of the credential helper for this address, and over them those that were given."""
+    given = (text.partition(":") for text in settings.remote_header)
+    helped: Mapping[str, str] = {}
+    if settings.credential_helper:
+        from capsula.store.credentials import ask
+
+        helped = ask(settings.credential_helper, url)
+    return {**helped, **{name.strip(): value.strip() for name, _, value in given}}

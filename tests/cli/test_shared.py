@@ -289,6 +289,37 @@ def test_a_server_with_a_password(ws, tmp_path: Path) -> None:
         server.stop()
 
 
+@pytest.mark.parametrize("helper", ["right", "failing", "nonsense", "missing"])
+def test_a_credential_helper_is_asked_as_bazel_asks_it(ws, tmp_path: Path, helper: str) -> None:
+    (tmp_path / "htpasswd").write_text("me:{PLAIN}hunter2secret\n")
+    (tmp_path / "htpasswd").chmod(0o644)
+    answer = '{"headers": {"Authorization": ["Basic bWU6aHVudGVyMnNlY3JldA=="]}, "expires": "2099-01-01T00:00:00Z"}'
+    script = {
+        "right": f"cat > asked.json; echo '{answer}'",
+        "failing": "exit 3",
+        "nonsense": "echo hunter2secret",
+    }
+    if helper != "missing":
+        ws.write("helper.sh", f'#!/bin/sh\ntest "$1" = get || exit 9\n{script[helper]}\n', 0o755)
+    server = Nginx(tmp_path / "nginx", tmp_path / "htpasswd")
+    try:
+        ws.write("in.txt", "helped")
+        ws.write("capsula.toml")
+        options = ("-b", server.url, "--credential_helper", str(ws.path("helper.sh")), *ASK)
+        done = ws.capsule(*options, do=DO)
+        assert (done.ran, done.code) == (1, 0)
+        assert "hunter2" not in done.err
+        if helper != "right":
+            assert done.says("credential helper", "going on without it")
+            return
+        assert done.said == []
+        assert ws.read("asked.json") == f'{{"uri": "{server.url}"}}'
+        another_machine(ws)
+        assert ws.capsule(*options, do=DO).ran == 0
+    finally:
+        server.stop()
+
+
 def test_seed_options_name_buckets_and_endpoints(ws, servers) -> None:
     server = servers["s3"]
     assert isinstance(server, Seaweed)

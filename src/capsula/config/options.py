@@ -175,6 +175,8 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             "the system's."),
         Option("remote_cert", "", PATH, "FILE", "PEM file of the certificate that we show to such a store."),
         Option("remote_key", "", PATH, "FILE", "PEM file of its private key."),
+        Option("credential_helper", "", PATH, "PROGRAM",
+            "A program that gives the headers for an address, by Bazel's protocol: `PROGRAM get`."),
         Option("sign_key", "", PATH, "FILE",
             "Private key (of `capsula keygen`) with which results are signed that are sent. env:NAME takes it from a "
             "variable."),

@@ -78,6 +78,7 @@ class Settings:
     allow_secrets: bool
     remote_cert: "str | None"
     remote_key: "str | None"
+    credential_helper: "str | None"
     sign_key: "str | None"
     trust: "str | None"
     tier: str
