@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Of each probe the last state, and what was found then; of each repository what is known for good.
 _found: dict[tuple[str, str], tuple[State, Found]] = {}
 _watches: dict[str, Watch] = {}
+# A large patch isn't held in the memory of the user's program.
+_LARGEST = 4 << 20
 
 
 class Remembered:
@@ -40,7 +42,8 @@ class Remembered:
         if state is not None and known is not None and known[0] == state:
             return known[1]
         found = self._probe.read()
-        _found[self._key] = state, found
+        if sum(map(len, found.files.values())) <= _LARGEST:
+            _found[self._key] = state, found
         return found
 
 

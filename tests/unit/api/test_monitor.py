@@ -562,3 +562,28 @@ def test_what_changes_in_a_repository_between_calls_is_seen(project: Any) -> Non
         function()
         seen.append(project.read("context.json"))
     assert len({json.dumps(context["git"]) for context in seen}) == 4
+
+
+def test_a_repository_that_stays_as_it_is_is_looked_at_once(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from capsula.probe.git import GitProbe
+
+    for name in ("_FRESH_NS", "_FRESH_COARSE_NS"):
+        monkeypatch.setattr(f"capsula.probe.unmoved.{name}", -1)
+    looks = []
+    real = GitProbe.read
+    monkeypatch.setattr(GitProbe, "read", lambda probe: looks.append(probe) or real(probe))
+    for words in (["init", "-q", "-b", "main"], ["add", "."]):
+        subprocess.run(["git", *words], check=True)
+    Path("capsula.toml").write_text("")
+    Path("untracked").write_text("x")
+    function = project.monitor(lambda: None)
+    for _ in range(4):
+        function()
+    assert len(looks) == 1
+    Path("untracked").write_text("other")
+    function()
+    assert len(looks) == 2
+    diffs = {path.read_bytes() for path in project.root.glob("vault/*/*.diff")}
+    assert len(diffs) == 2
