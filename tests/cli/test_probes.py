@@ -149,6 +149,18 @@ def test_what_is_required_and_fails_keeps_the_command_from_running(ws, run, how)
         assert ws.exists("ran")
 
 
+def test_where_there_is_no_place_for_a_store_all_else_is_recorded(ws, run):
+    ws.write("capsula.toml", "")
+    git(ws, "init", "-q")
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME"), "")
+    run("capsula", "capture", "-q", environ=nowhere)
+    run("capsula", "monitor", "-q", "true", environ=nowhere)
+    run("capsula", "list", environ=nowhere)
+    (repository,) = context(ws)["git"].values()
+    assert "aren't in the store" in repository["snapshot"]["left_out"][0]
+    assert repository["snapshot"]["patch"]
+
+
 def test_a_variable_is_kept_on_purpose_for_one_run(ws, run):
     ws.write("capsula.toml", "[capture]\nenvironment-variables = ['API_TOKEN']\n")
     environ = {"API_TOKEN": "canary7canary7", "OTHER_TOKEN": "canary8canary8"}

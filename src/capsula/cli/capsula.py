@@ -11,7 +11,7 @@ from capsula import __version__
 from capsula.cli import verbs_cache, verbs_find, verbs_vault
 from capsula.cli.parser import Parser, Verb, add_store, not_known, one_spelling
 from capsula.cli.render import sheet_for
-from capsula.cli.target import find_target
+from capsula.cli.target import Target, find_target
 from capsula.config.values import printable
 from capsula.errors import CapsulaError, UsageError
 
@@ -76,7 +76,10 @@ def run(argv: Sequence[str]) -> int:
         here = os.getcwd()
     except OSError as error:
         raise CapsulaError(f"there is no current directory: {error.strerror}") from error
-    return verb(options, find_target(options.store, here, os.environb), sheet_for(sys.stdout, os.environ))
+    # A verb that has nothing to do with a store works where there is no place for one.
+    has_store = getattr(options, "has_store", True)
+    target = find_target(options.store, here, os.environb) if has_store else Target("", 0)
+    return verb(options, target, sheet_for(sys.stdout, os.environ))
 
 
 def _parser() -> Parser:

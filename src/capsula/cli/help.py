@@ -3,6 +3,7 @@
 Run as a module it prints them: `python -m capsula.cli.help`, with `--markdown` the page docs/reference.md.
 """
 
+import json
 import sys
 import textwrap
 
@@ -122,6 +123,14 @@ A bad option or file never stops the command: it runs, once, and one line on std
 With `--strict` the exit code is 125 instead.
 """
 
+PROJECT_START = """\
+## capsula.toml
+
+What recorded runs (`capsula capture`, `capsula monitor`, `@capsula.monitor`) look at is set in the `capsula.toml` of a
+project; every key may be left out, and so may the file. It is for them alone: cached runs take it for the mark of a
+workspace root, and don't read it.
+"""
+
 
 def help_text() -> str:
     """What `capsule --help` prints; at most 80 columns."""
@@ -151,7 +160,18 @@ def reference_page() -> str:
         rows.extend(["| option | takes | default | |", "|---|---|---|---|"])
         rows.extend(_row(option) for option in group)
         blocks.append("\n".join(rows) + "\n")
-    return "\n".join([*blocks, PAGE_END])
+    return "\n".join([*blocks, PAGE_END, *_project_keys()])
+
+
+def _project_keys() -> list[str]:
+    from capsula.config.project import KEYS
+
+    rows = [PROJECT_START, "| section | key | default | |", "|---|---|---|---|"]
+    for key in KEYS:
+        section = f"`[{key.section.replace('item', 'item.NAME')}]`" if key.section else ""
+        default = f"`{json.dumps(key.default)}`" if key.default not in (None, [], {}) else ""
+        rows.append(f"| {section} | `{key.name}` | {default} | {key.about} |")
+    return ["\n".join(rows) + "\n"]
 
 
 def main(argv: list[str]) -> int:

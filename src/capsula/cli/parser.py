@@ -62,7 +62,7 @@ def add(
 ) -> Parser:
     first = about[0].upper() + about[1:] + "."
     parser = verbs.add_parser(name, help=about, description=f"{first}\n{more}".rstrip())
-    parser.set_defaults(parser=parser)
+    parser.set_defaults(parser=parser, has_store=has_store)
     if has_store:
         add_store(parser)
     return parser
