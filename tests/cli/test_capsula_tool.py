@@ -167,7 +167,7 @@ def test_without_a_verb_it_lists_the_verbs_and_fails(desk: Desk, words: tuple[st
         ("histroy", "histroy", "did you mean history?"),
         ("cache stat", "stat", "did you mean stats?"),
         ("cache trash restroe x", "restroe", "did you mean restore?"),
-        ("cache xyzzy", "xyzzy", "one of: stats, gc, verify, clear, trash"),
+        ("cache xyzzy", "xyzzy", "one of: stats, gc, verify, clear, doctor, push, show, trash"),
         ("cache stats --jsn", "--jsn", "did you mean --json?"),
         ("history --outcome hits", "hits", "did you mean hit?"),
         ("history -n few", "few", "capsula history --help"),

@@ -18,8 +18,8 @@ from capsula.errors import CapsulaError, UsageError
 FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
 ABOUT = """\
-Looks after what `capsule` keeps: the store of results and the journal of runs.
-To run a command in a capsule: capsule [options] -- command (capsule --help)."""
+Records runs in a vault, and finds and compares them; looks after the store of results that `capsule` keeps.
+To run a command in a capsule, and fetch what it made the next time: capsule [options] -- command (capsule --help)."""
 
 
 def main() -> int:
@@ -88,9 +88,9 @@ def _parser() -> Parser:
     parser.set_defaults(store=None)
     add_store(parser)
     nouns = parser.add_subparsers(title="commands", metavar="COMMAND")
-    verbs_cache.register(nouns)
     verbs_vault.register(nouns)
     verbs_find.register(nouns)
+    verbs_cache.register(nouns)
     return parser
 
 

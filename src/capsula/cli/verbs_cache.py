@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def register(nouns: Verbs) -> None:
-    caches = add(nouns, "cache", "the store: stats, gc, verify, clear, trash")
+    caches = add(nouns, "cache", "the store: stats, gc, verify, clear, trash, doctor, push, show")
     _add_cache_verbs(caches.add_subparsers(title="verbs", metavar="VERB"))
     _add_history(add(nouns, "history", "what ran, what it cost or saved, and why"))
     _add_keygen(add(nouns, "keygen", "make a pair of keys for signing results", has_store=False))
