@@ -12,6 +12,8 @@ from typing import Any
 
 # So much is hashed: more would delay the program.
 HASHED = 1 << 28
+# Frames of more cells aren't hashed: cells that are objects take far longer than bytes.
+CELLS = 4_000_000
 # Arrays of no more elements are told of value by value.
 FEW = 16
 COLUMNS = 1000
@@ -76,7 +78,7 @@ def _pandas(value: Any) -> dict[str, Any] | None:
     else:
         return None
     facts |= {"size": size, "sha256": None}
-    if size <= HASHED:
+    if size <= HASHED and value.size <= CELLS:
         try:
             rows = pandas.util.hash_pandas_object(value, index=True).to_numpy()
         except TypeError:  # lists in cells, for one
@@ -100,7 +102,7 @@ def _polars(value: Any) -> dict[str, Any] | None:
     else:
         return None
     facts |= {"size": int(frame.estimated_size()), "sha256": None}
-    if facts["size"] <= HASHED:
+    if facts["size"] <= HASHED and frame.height * frame.width <= CELLS:
         content = frame.rechunk().write_ipc(None, compression="uncompressed").getvalue()
         facts["sha256"] = hashlib.sha256(content).hexdigest()
     return facts

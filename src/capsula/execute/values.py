@@ -80,10 +80,11 @@ class Teller:
         return self._summary(value, depth)
 
     def _text(self, value: str) -> Any:
-        shown = self._hide(value) if len(value) <= HASHED else ""
-        if len(shown) <= TEXT and len(value) <= HASHED:
-            return shown
-        return {"type": "str", **digest(value.encode("utf-8", "surrogatepass")), "start": cut(shown, 200)}
+        """Of a long one only the start is told, and so only that is looked through for what is to be hidden."""
+        if len(value) <= TEXT:
+            return self._hide(value)
+        start = cut(self._hide(value[: 2 * TEXT]), 200)
+        return {"type": "str", **digest(value.encode("utf-8", "surrogatepass")), "start": start}
 
     def _summary(self, value: Any, depth: int) -> dict[str, Any]:
         kind = type(value)
@@ -105,7 +106,7 @@ class Teller:
         if isinstance(value, list | tuple | dict | set | frozenset):
             return facts | self._collection(value, depth)
         if not hasattr(kind, "__next__") and _has_own_repr(kind):
-            facts["repr"] = cut(self._hide(repr(value)))
+            facts["repr"] = cut(self._hide(repr(value)[: 2 * TEXT]))
         return facts
 
     def _fields(self, value: Any, kind: type, depth: int) -> dict[str, Any] | None:

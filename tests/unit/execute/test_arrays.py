@@ -125,3 +125,12 @@ def test_frames_of_polars_are_told_of_and_lazy_ones_are_not_computed() -> None:
     assert found["sha256"] != told(pl.DataFrame({"a": [1, 3], "b": ["x", None]}))["sha256"]
     assert told(pl.Series("a", [1, 2]))["dtype"] == "Int64"
     assert "columns" not in told(pl.DataFrame({"a": [1]}).lazy().map_batches(lambda _: 1 / 0))
+
+
+def test_what_would_take_too_long_is_not_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capsula.execute.arrays.HASHED", 1000)
+    monkeypatch.setattr("capsula.execute.arrays.CELLS", 5)
+    for value in (GRID, frame()):
+        found = told(value)
+        assert found["sha256"] is None
+        assert found["size"] > 0

@@ -196,3 +196,16 @@ def test_objects_and_methods_are_described_by_their_source() -> None:
     assert describe(Model())["source_line"] == describe(Model.__call__)["source_line"]
     assert describe(Model().method)["qualified_name"] == "Model.method"
     assert describe(functools.lru_cache(called))["function_name"] == "called"
+
+
+def test_of_a_long_text_no_more_is_looked_through_than_is_told() -> None:
+    seen = []
+
+    def hide(text: str) -> str:
+        seen.append(len(text))
+        return text.replace("hunter22", "*")
+
+    told = represent("hunter22 " + "x " * 500_000, hide)
+    assert told["start"].startswith("* x x")
+    assert told["size"] == 1_000_009
+    assert max(seen) < 100_000
