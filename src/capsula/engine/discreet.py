@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from capsula.core.tokens import Place
     from capsula.ports import Draft
 
-# More of a file isn't looked at: about a third of a second's worth.
-LIMIT = 8 << 20
+# More of a file isn't looked at: about a third of a second's worth; and less of what isn't text.
+LIMIT, BINARY_LIMIT = 8 << 20, 1 << 20
 # More rows say nothing new about a file.
 MOST = 50
 _PATCHES = (".diff", ".patch")
@@ -89,12 +89,14 @@ class Discreet:
     def _look(self, path: str, name: str, source: str) -> None:
         try:
             with open(path, "rb") as file:
-                content = file.read(LIMIT)
-                if file.read(1):
-                    self._cut(name)
+                text = file.read(BINARY_LIMIT).decode("latin-1")
+                if is_text(text):
+                    text += file.read(LIMIT - BINARY_LIMIT).decode("latin-1")
+                    if file.read(1):
+                        self._cut(name)
         except OSError:
             return  # what can't be read can't be sealed either, and that is said there
-        rows = list(self._rows(content.decode("latin-1"), source))
+        rows = list(self._rows(text, source))
         if not rows and is_secret_file(source):
             rows = [{"line": None, "kind": "file of credentials by its name", "source": source}]
         self._add(name, iter(rows))
