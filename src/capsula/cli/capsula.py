@@ -18,8 +18,9 @@ from capsula.errors import CapsulaError, UsageError
 FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
 ABOUT = """\
-Records runs in a vault, finds and compares them; looks after the store of `capsule`.
-To fetch what a command made the last time: capsule [options] -- command (capsule --help)."""
+Records runs in a vault, finds and compares them; looks after the store of
+`capsule`, which fetches what a command made the last time:
+    capsule [options] -- command          (capsule --help)"""
 
 
 def main() -> int:
