@@ -12,11 +12,13 @@ from typing import Any
 
 # So much is hashed: more would delay the program.
 HASHED = 1 << 28
-# Frames of more cells aren't hashed: cells that are objects take far longer than bytes.
-CELLS = 4_000_000
+# Frames with more texts or objects in their cells aren't hashed: that takes far longer than bytes do.
+CELLS = 500_000
 # Arrays of no more elements are told of value by value.
 FEW = 16
 COLUMNS = 1000
+# The kinds of numbers and times.
+_QUICK = "biufcmM"
 
 
 def describe(value: Any) -> dict[str, Any] | None:
@@ -69,16 +71,18 @@ def _pandas(value: Any) -> dict[str, Any] | None:
     pandas = sys.modules["pandas"]
     if isinstance(value, pandas.DataFrame):
         kinds = {str(name): str(kind) for name, kind in value.dtypes.items()}
+        slow = len(value) * sum(kind.kind not in _QUICK for kind in value.dtypes)
         facts: dict[str, Any] = {"shape": list(value.shape), "columns": dict(list(kinds.items())[:COLUMNS])}
         size = int(value.memory_usage(index=True).sum())
     elif isinstance(value, pandas.Series | pandas.Index):
         kinds = {str(value.name): str(value.dtype)}
+        slow = len(value) if value.dtype.kind not in _QUICK else 0
         facts = {"shape": list(value.shape), "dtype": str(value.dtype), "name": _name(value.name)}
         size = int(value.nbytes)
     else:
         return None
     facts |= {"size": size, "sha256": None}
-    if size <= HASHED and value.size <= CELLS:
+    if size <= HASHED and slow <= CELLS:
         try:
             rows = pandas.util.hash_pandas_object(value, index=True).to_numpy()
         except TypeError:  # lists in cells, for one
@@ -102,7 +106,7 @@ def _polars(value: Any) -> dict[str, Any] | None:
     else:
         return None
     facts |= {"size": int(frame.estimated_size()), "sha256": None}
-    if facts["size"] <= HASHED and frame.height * frame.width <= CELLS:
+    if facts["size"] <= HASHED:
         content = frame.rechunk().write_ipc(None, compression="uncompressed").getvalue()
         facts["sha256"] = hashlib.sha256(content).hexdigest()
     return facts

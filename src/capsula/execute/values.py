@@ -26,8 +26,8 @@ from capsula.execute import arrays
 DEPTH = 6
 ITEMS = 1000
 TEXT = 10_000
-# So many values in all: a list of lists of lists would have ITEMS cubed.
-VALUES = 20_000
+# So many values in all (a list of lists of lists would have ITEMS cubed), and so many characters of texts.
+VALUES, TEXTS = 20_000, 1 << 20
 # So much is hashed: more would delay the program.
 HASHED = 1 << 28
 
@@ -47,6 +47,7 @@ class Teller:
     def __init__(self, hide: Hide = mask) -> None:
         self._hide = hide
         self._left = VALUES
+        self._room = TEXTS
 
     def argument(self, name: object, value: Any, depth: int = 0) -> Any:
         """A value that has a name: one that says that it is secret is enough."""
@@ -81,10 +82,14 @@ class Teller:
 
     def _text(self, value: str) -> Any:
         """Of a long one only the start is told, and so only that is looked through for what is to be hidden."""
-        if len(value) <= TEXT:
+        if len(value) <= min(TEXT, self._room):
+            self._room -= len(value)
             return self._hide(value)
-        start = cut(self._hide(value[: 2 * TEXT]), 200)
-        return {"type": "str", **digest(value.encode("utf-8", "surrogatepass")), "start": start}
+        told = {"type": "str", **digest(value.encode("utf-8", "surrogatepass"))}
+        if self._room >= 2 * TEXT:
+            self._room -= 2 * TEXT
+            told["start"] = cut(self._hide(value[: 2 * TEXT]), 200)
+        return told
 
     def _summary(self, value: Any, depth: int) -> dict[str, Any]:
         kind = type(value)

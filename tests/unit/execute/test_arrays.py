@@ -129,8 +129,9 @@ def test_frames_of_polars_are_told_of_and_lazy_ones_are_not_computed() -> None:
 
 def test_what_would_take_too_long_is_not_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capsula.execute.arrays.HASHED", 1000)
-    monkeypatch.setattr("capsula.execute.arrays.CELLS", 5)
-    for value in (GRID, frame()):
+    monkeypatch.setattr("capsula.execute.arrays.CELLS", 2)
+    for value in (GRID, frame(), frame()["b"]):
         found = told(value)
         assert found["sha256"] is None
         assert found["size"] > 0
+    assert told(frame()[["a", "c"]])["sha256"] is not None

@@ -209,3 +209,10 @@ def test_of_a_long_text_no_more_is_looked_through_than_is_told() -> None:
     assert told["start"].startswith("* x x")
     assert told["size"] == 1_000_009
     assert max(seen) < 100_000
+
+
+def test_of_very_many_texts_no_more_is_told_than_there_is_room_for() -> None:
+    told = represent(["token " * 1000] * 1000)
+    assert told[0] == "token " * 1000
+    assert told[-1] == {"type": "str", "size": 6000, "sha256": told[-1]["sha256"]}
+    assert len(json.dumps(told)) < 2_000_000
