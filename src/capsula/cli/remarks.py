@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from capsula.cli.finding import find_capsule
 from capsula.core.names import printable
@@ -22,21 +22,14 @@ def tag(directory: str | None, asked: str, given: Sequence[str], taken: Sequence
         for text in before.tags:
             print(printable(text))
         return 0
-    remarks.change(root, capsule.id, lambda old: old.without_tags(taken).with_tags(given))
-    after = remarks.of(root, capsule.id, capsule.record)
-    print(f"{printable(capsule.name)}: {printable(', '.join(after.tags)) or 'no tags'}")
-    own = remarks.own(capsule.record).tags
-    return _say_of_those(taken, "it didn't have", lambda text: text not in before.tags) or _say_of_those(
-        taken, "sealed, since the run gave them to itself:", lambda text: text in own
+    after = remarks.change(
+        root, capsule.id, lambda old: old.without_tags(taken).with_tags(given), remarks.own(capsule.record)
     )
-
-
-def _say_of_those(tags: Sequence[str], what: str, is_it: Callable[[str], bool]) -> int:
-    """1 when there are any."""
-    found = [text for text in tags if is_it(text)]
-    if found:
-        print(f"capsula: {what} {printable(', '.join(found))}", file=sys.stderr)
-    return 1 if found else 0
+    print(f"{printable(capsule.name)}: {printable(', '.join(after.tags)) or 'no tags'}")
+    unknown = [text for text in taken if text not in before.tags]
+    if unknown:
+        print(f"capsula: it didn't have {printable(', '.join(unknown))}", file=sys.stderr)
+    return 1 if unknown else 0
 
 
 def note(directory: str | None, asked: str, text: str | None) -> int:
@@ -54,5 +47,6 @@ def note(directory: str | None, asked: str, text: str | None) -> int:
         else:
             print(f"capsula: {printable(capsule.name)} has no note", file=sys.stderr)
         return 0
-    remarks.change(root, capsule.id, lambda old: Remarks(old.tags, text.strip()))
+    first = remarks.own(capsule.record)
+    remarks.change(root, capsule.id, lambda old: Remarks(old.tags, text.strip()), first)
     return 0

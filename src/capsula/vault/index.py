@@ -189,11 +189,11 @@ class Index:
                 # As above: in here, nobody else has newer ones.
                 for name in [*changed, *gone]:
                     text = _remarks(self.root, name)
-                    stamp = seen.get(name, "") if text is not None else ""
                     database.execute("DELETE FROM remark WHERE id = ?", (name,))
-                    if text != _NO_REMARKS:
-                        row = (name, stamp, text or _NO_REMARKS)
-                        database.execute("INSERT INTO remark VALUES (?, ?, ?)", row)
+                    if text:
+                        database.execute(
+                            "INSERT INTO remark VALUES (?, ?, ?)", (name, seen.get(name, ""), text)
+                        )
 
     def _find(self, condition: Condition | None, names: frozenset[str], most: int) -> Iterator[Found]:
         facts = self._facts(names) if names else {}
@@ -205,9 +205,7 @@ class Index:
         for key, directory, identity, status, own in self._database.rows(question):
             path = os.path.join(self.root, os.fsdecode(directory))
             status = _status_now(path) if status == "running" else status
-            remarked = said.get(identity, NONE)
-            if own:
-                remarked = remarks.parse(own).merged(remarked)
+            remarked = said.get(identity) or (remarks.parse(own) if own else NONE)
             ours = {"status": status, "tags": remarked.tags, "note": remarked.note}
             found = Found(key, path, identity, status, remarked, {**facts.get(key, {}), **ours})
             if condition is None or condition.matches(found.facts):
@@ -260,15 +258,13 @@ class Index:
         return work()
 
 
-_NO_REMARKS = remarks.dump(NONE)
-
-
-def _remarks(root: str, identity: str) -> str | None:
-    """None for those that can't be read."""
+def _remarks(root: str, identity: str) -> str:
+    """As they are kept; "" where there are none or they can't be read."""
     try:
-        return remarks.dump(remarks.read(root, identity))
+        found = remarks.kept(root, identity)
     except VaultError:
-        return None
+        return ""
+    return remarks.dump(found) if found is not None else ""
 
 
 def _has(database: Database, row: Row) -> bool:

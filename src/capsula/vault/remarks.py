@@ -1,6 +1,7 @@
 """Remarks: the tags and the note that people give a capsule later, in a file beside the sealed capsules.
 
-What a run said of itself (`run.tag`, `run.note`) is in its capsule.json and counts as well, but stays as it was sealed.
+What a run said of itself (`run.tag`, `run.note`) is in its capsule.json, and is put here when that is sealed. What is
+here counts, even if that is that there are none any more; only where nothing is, what the run said counts as it stands.
 
 `<vault>/.capsula/notes/<id>.json` holds `tags` (sorted) and `note`. It is replaced as a whole, so a reader sees one or
 the other; who changes what is there holds a lock meanwhile, so that of two tags given at once both stay.
@@ -50,17 +51,24 @@ NONE = Remarks()
 
 
 def read(root: str, identity: str) -> Remarks:
-    """Those of the capsule with this id; none for one without. VaultError when they can't be read."""
-    return _read(place(root, FOLDER, f"{identity}.json")) if _ID.fullmatch(identity) else NONE
+    """Those that are kept for the capsule with this id. VaultError when they can't be read."""
+    return kept(root, identity) or NONE
+
+
+def kept(root: str, identity: str) -> Remarks | None:
+    """As above; None where nothing is kept, not even that there are none any more."""
+    return _read(place(root, FOLDER, f"{identity}.json")) if _ID.fullmatch(identity) else None
 
 
 def of(root: str, identity: str, record: Mapping[str, Any]) -> Remarks:
-    """All of a capsule: its own, and those that were given to it. VaultError when these can't be read."""
-    return own(record).merged(read(root, identity))
+    """What counts: those that are kept, else what the run said of itself. VaultError when they can't be read."""
+    found = kept(root, identity)
+    return own(record) if found is None else found
 
 
-def change(root: str, identity: str, edit: Callable[[Remarks], Remarks]) -> Remarks:
-    """Put in place of what is there what `edit` makes of it, and answer that. VaultError when it can't be written."""
+def change(root: str, identity: str, edit: Callable[[Remarks], Remarks], first: Remarks = NONE) -> Remarks:
+    """Put in place of what is kept (of `first`, if nothing is) what `edit` makes of it, and answer that. VaultError
+    when it can't be written."""
     if not _ID.fullmatch(identity):
         raise VaultError(
             "a capsule without an id can't have tags or a note", hint="its capsule.json is damaged"
@@ -69,11 +77,10 @@ def change(root: str, identity: str, edit: Callable[[Remarks], Remarks]) -> Rema
         folder = make_place(root, FOLDER)
         path = os.path.join(folder, f"{identity}.json")
         with locked(folder):
-            before = _read(path)
+            found = _read(path)
+            before = first if found is None else found
             after = edit(before)
-            if after == NONE:
-                drop(root, identity)
-            elif after != before:
+            if after != before:
                 _write(path, after)
     except OSError as error:
         raise VaultError(f"can't write to {printable(root)}: {error.strerror}") from error
@@ -109,7 +116,7 @@ def parse(text: bytes | str) -> Remarks:
 
 
 def own(record: Mapping[str, Any]) -> Remarks:
-    """Those that a run gave itself while it was recorded: they are in its capsule.json, sealed."""
+    """Those that a run gave itself, from its capsule.json."""
     tags, note = record.get("tags"), record.get("note")
     found = [each for each in tags if isinstance(each, str)] if isinstance(tags, list) else []
     return Remarks(note=note if isinstance(note, str) else "").with_tags(found)
@@ -119,12 +126,12 @@ def dump(remarks: Remarks) -> str:
     return json.dumps({"tags": list(remarks.tags), "note": remarks.note}, indent=4) + "\n"
 
 
-def _read(path: str) -> Remarks:
+def _read(path: str) -> Remarks | None:
     try:
         with open(path, "rb") as file:
             return parse(file.read())
     except (FileNotFoundError, NotADirectoryError):
-        return NONE
+        return None
     except (OSError, ValueError, RecursionError) as error:
         raise VaultError(
             f"can't read {printable(path)}: {error}", hint="remove it, if it is damaged"

@@ -41,9 +41,19 @@ def test_what_is_written_is_read_again(root: str) -> None:
     assert json.loads(kept(root).read_text()) == {"tags": ["a", "b"], "note": "it's ü\n\ud800"}
 
 
-def test_the_last_remark_taken_away_leaves_no_file(root: str) -> None:
-    remarks.change(root, ID, lambda old: old.with_tags(["a"]))
-    remarks.change(root, ID, lambda old: old.without_tags(["a", "never"]))
+def test_the_last_remark_taken_away_stays_away(root: str) -> None:
+    said = {"tags": ["own"], "note": "inside"}
+    assert remarks.of(root, ID, said) == remarks.own(said) == Remarks(("own",), "inside")
+    remarks.change(root, ID, lambda old: old.with_tags(["a"]), remarks.own(said))
+    assert remarks.of(root, ID, said) == Remarks(("a", "own"), "inside")
+    remarks.change(root, ID, lambda old: Remarks(old.without_tags(["a", "own", "never"]).tags))
+    assert remarks.of(root, ID, said) == remarks.read(root, ID) == NONE
+    remarks.drop(root, ID)
+    assert not kept(root).exists()
+
+
+def test_what_changes_nothing_writes_nothing(root: str) -> None:
+    remarks.change(root, ID, lambda old: old.without_tags(["a"]), Remarks(("own",)))
     assert not kept(root).exists()
 
 
