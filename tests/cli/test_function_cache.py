@@ -401,13 +401,16 @@ def test_what_cannot_be_keyed_safely_runs_and_the_reason_is_said_once(project, s
         ("return object()", "its return value isn't stored: it is or holds a object"),
         ("return [print]", "its return value isn't stored"),
         ("x.append(1); return 1", "argument x changed while the function ran"),
+        ("return 2", "the declared output 'never.txt' was not made"),
         ("SEEN.append(1); return 1", "value SEEN changed while the function ran"),
     ],
 )
 def test_a_result_that_could_not_be_given_back_as_it_is_is_not_kept(project, body, reason):
-    script = f"SEEN = []\n@capsula.monitor(cache=True)\ndef f(x):\n  ran(); {body}\nf([]); f([])"
+    options = "cache=True, outputs=['never.txt']" if body == "return 2" else "cache=True"
+    script = f"SEEN = []\n@capsula.monitor({options})\ndef f(x):\n  ran(); {body}\nf([]); f([])"
     done = project.python(script)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("f() is not cached: ")) == (0, 1)
+    assert reason in done.stderr
     assert project.ran == 2
     assert reason in project.read("post-run-info.json")["result"]["not_stored"]
 

@@ -91,7 +91,7 @@ def open_session(
     """The run with its store, as `capsule -c NAME -i … -o … MORE -- argv` would have it in `cwd`: also ~/.capsules.toml
     and CAPSULE_ARGS count. Without a name, the id is derived from the command. Raises CapsulaError.
     """
-    derived = argv[0].rpartition("/")[2]
+    derived = argv[0].rpartition("/")[2] or argv[0]
     words = [f"--capsule_id={name or derived}", f"--workspace_root={project.root}"]
     words += [f"--input={pattern}" for pattern in declared.inputs]
     words += [f"--output={pattern}" for pattern in declared.outputs]

@@ -102,6 +102,7 @@ class CachedCall:
         )
         world.replay = self._replay
         self.value: Any = None
+        self._raised = False
         self._attempt = Attempt(self.session.recipe, self.session.policy, world)
 
     def is_settled(self) -> bool:
@@ -115,6 +116,7 @@ class CachedCall:
         """The function has run: keep its result, unless something forbids it. Raises nothing."""
         report = self._attempt.report
         content, reason = None, ""
+        self._raised = error is not None
         if error is not None:
             reason = f"the function raised {type(error).__name__}"
         else:
@@ -139,9 +141,12 @@ class CachedCall:
         return result
 
     def problem(self) -> CapsulaError | None:
-        """What is wrong with what is declared, or with the store."""
+        """What is wrong with what is declared, with the store, or with keeping the result; that it raised is nothing
+        wrong."""
         report = self._attempt.report
-        return report.problem if report.outcome == engine.UNCACHED else None
+        if report.outcome == engine.UNCACHED:
+            return report.problem
+        return CapsulaError(report.not_stored) if report.not_stored and not self._raised else None
 
     def _replay(self, stdout: bytes | str, stderr: bytes | str, order: Order) -> None:  # noqa: ARG002 - World.replay
         content = stdout

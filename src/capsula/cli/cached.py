@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from capsula import engine, plugins
 from capsula.api import cached
 from capsula.api.cached import Declared
+from capsula.cli.narrate import SEEN
 from capsula.config.project import Project
 from capsula.core.names import printable
 from capsula.errors import UsageError
@@ -141,7 +142,7 @@ def sentence(result: dict[str, Any]) -> str:
         )
     if result["outcome"] == engine.UNCACHED and result.get("run"):
         return f"not cached: {printable(result['why'])}"
-    if result.get("not_stored"):
+    if result.get("not_stored") and not result["not_stored"].startswith(SEEN):
         return f"the result is not cached: {printable(result['not_stored'])}"
     if result.get("differs"):
         return f"not deterministic: {len(result['differs'])} difference(s) from the cached result"

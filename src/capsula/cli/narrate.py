@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from capsula.plugins import Session
 
 # Not cached for a reason that the user sees anyway: said with -v only.
-_SEEN = ("the command failed", "the command could not be started")
+SEEN = ("the command failed", "the command could not be started")
 
 
 def narrate(session: "Session", program: str, report: engine.Report) -> None:
@@ -53,7 +53,7 @@ def _lines(session: "Session", report: engine.Report) -> "Iterator[str]":
             yield f"ran for {duration(report.seconds)}, {kept}"
     elif session.policy.placebo and report.outcome == engine.MISS and report.stored:
         yield "nothing cached to compare with; the result is kept"
-    if report.not_stored and (wordy or not report.not_stored.startswith(_SEEN)):
+    if report.not_stored and (wordy or not report.not_stored.startswith(SEEN)):
         yield f"the result is not cached: {report.not_stored}"
     if report.buried:
         yield buried_line(report.buried)

@@ -14,7 +14,10 @@ from capsula.execute.origin import origin_of
 
 # Of a class, what says nothing that its other parts don't, or is about the text.
 _BESIDE = frozenset(
-    ("__slots__", "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "_abc_impl")
+    (
+        *("__slots__", "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "_abc_impl"),
+        *("__annotate__", "__annotate_func__"),
+    )
 )
 _POINTER = struct.calcsize("P")
 

@@ -153,13 +153,12 @@ def test_what_is_ordinary_is_keyed_and_where_it_stands_is_not(program, text):
         ("import importlib\ndef f(): return importlib.import_module('x')", "import_module"),
         ("def f(): return globals()", "globals(), which can reach anything"),
         ("def f():\n  global X\n  X = 1", "changes the global X"),
-        ("def f(): return [open('x')][0]\nF = open('/dev/null')\ndef g(): return F\nf = g", "TextIOWrapper"),
+        ("import io\nF = io.TextIOWrapper(io.BytesIO())\ndef f(): return F", "TextIOWrapper"),
         ("import a_tool_of_the_test\ndef f(): return getattr(a_tool_of_the_test, 'x')", "as a whole"),
         ("import a_tool_of_the_test\ndef f(): return a_tool_of_the_test.y()", "a_tool_of_the_test.y"),
         ("def f():\n  import a_tool_of_the_test", "imports a_tool_of_the_test while it runs"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_what_cannot_be_known_is_refused_by_name(program, text, said):
     program("x = 1", "a_tool_of_the_test")
     with pytest.raises(Unkeyable) as refused:
