@@ -109,6 +109,24 @@ def test_a_file_that_is_run_or_imported_has_the_same_functions(project):
     assert project.ran == 1
 
 
+def test_a_class_of_the_file_is_the_one_that_is_there_now(project):
+    """`__main__.Point` of one program is no class of another, though they may look alike."""
+    point = """
+import dataclasses
+@dataclasses.dataclass
+class Point:
+    x: int
+@capsula.monitor(cache=True)
+def made():
+    ran()
+    return [Point(1)]
+"""
+    assert project.python(point + "assert type(made()[0]) is Point", name="shape.py").returncode == 0
+    other = "import dataclasses, shape\n@dataclasses.dataclass\nclass Point:\n  x: int\n"
+    done = project.python(other + "assert type(shape.made()[0]) is shape.Point", name="other.py")
+    assert (done.returncode, done.stderr, project.ran) == (0, "", 1)
+
+
 VALUES = """
 import dataclasses, enum, typing, pathlib, collections, datetime
 import numpy

@@ -82,6 +82,7 @@ class CachedCall:
         recorder: Recorder,
     ) -> None:
         self._function = function
+        self._home = str(getattr(inspect.unwrap(function), "__module__", ""))
         self._arguments = _bound(function, args, kwargs)
         self._facts = call_facts(function, self._arguments)
         name = name_of(function)
@@ -121,7 +122,7 @@ class CachedCall:
             reason = f"the function raised {type(error).__name__}"
         else:
             try:
-                content = encode(result)
+                content = encode(result, self._home)
                 self._check_that_nothing_moved()
             except Unkeyable as refusal:
                 reason = (
@@ -154,7 +155,7 @@ class CachedCall:
             path = Path(content)
             content = path.read_bytes()
             path.unlink()
-        self.value = decode(content)
+        self.value = decode(content, self._home)
 
     def _check_that_nothing_moved(self) -> None:
         """An argument or a global that the call has changed isn't what its key says; a hit would leave it as it is."""

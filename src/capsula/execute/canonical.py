@@ -144,6 +144,9 @@ def refuse(value: Any) -> bytes:
 
 
 def what_it_is(value: Any) -> str:
+    return f"it is or holds a {shown_type(value)}, whose content can't be known"
+
+
+def shown_type(value: Any) -> str:
     kind = type(value)
-    shown = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"it is or holds a {shown}, whose content can't be known"
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

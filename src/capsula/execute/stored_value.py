@@ -13,30 +13,31 @@ import importlib
 import io
 import pathlib
 import struct
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from capsula.errors import EntryCorrupt
 from capsula.execute import frames
-from capsula.execute.canonical import PATHS, Unkeyable, is_array, item, plain_frame, scalar
+from capsula.execute.canonical import PATHS, Unkeyable, is_array, item, plain_frame, scalar, shown_type
+from capsula.execute.classes import found
 
 MAGIC = b"capsula-value1\n"
 _DEEP = 200
 _PATHS: dict[str, type[pathlib.PurePath]] = {kind.__name__: kind for kind in PATHS}
 
 
-def encode(value: Any) -> bytes:
-    """Raises Unkeyable, saying of which type it is, for a value that couldn't be given back as it is."""
-    return MAGIC + _encode(value, 0)
+def encode(value: Any, home: str = "") -> bytes:
+    """Raises Unkeyable, saying of which type it is, for a value that couldn't be given back as it is. `home` is the
+    module of the function: it is the same one whether it is run or imported, and has no name here."""
+    return MAGIC + _Writer(home).value(value, 0)
 
 
-def decode(content: bytes) -> Any:
+def decode(content: bytes, home: str = "") -> Any:
     """Raises EntryCorrupt for bytes that are no such value, or one of a class that isn't here."""
     if not content.startswith(MAGIC):
         raise EntryCorrupt("the stored return value is in another form than this version writes")
     try:
-        reader = _Reader(content, len(MAGIC))
+        reader = _Reader(content, len(MAGIC), home)
         value = reader.value(0)
         if reader.at != len(content):
             raise ValueError("bytes are left over")
@@ -49,65 +50,63 @@ def decode(content: bytes) -> Any:
     return value
 
 
-def _encode(value: Any, depth: int) -> bytes:
-    kind = type(value)
-    if depth > _DEEP:
-        raise Unkeyable("it is nested too deeply, or holds itself")
-    if (plain := scalar(value)) is not None:
-        return plain
-    if kind in _SEQUENCES:
-        return item(_SEQUENCES[kind], b"".join([_encode(member, depth + 1) for member in value]))
-    if kind is dict:
-        return item(b"d", b"".join([_encode(part, depth + 1) for pair in value.items() for part in pair]))
-    if _PATHS.get(kind.__name__) is kind:
-        return item(b"p", _encode((kind.__name__, str(value)), depth))
-    if is_array(value):
-        return item(b"a" if kind.__name__ == "ndarray" else b"g", _npy(value))
-    if (frame := plain_frame(value)) is not None:
-        content = _encode(frame, depth + 1)
-        if not frames.comes_back(value, frame):
-            raise Unkeyable(f"it is or holds a {kind.__name__} of pandas that would come back otherwise")
-        return item(b"D", content)
-    return item(*_of_class(value, kind, depth + 1))
+class _Writer:
+    def __init__(self, home: str) -> None:
+        self.home = home
+
+    def value(self, value: Any, depth: int) -> bytes:
+        kind = type(value)
+        if depth > _DEEP:
+            raise Unkeyable("it is nested too deeply, or holds itself")
+        if (plain := scalar(value)) is not None:
+            return plain
+        if kind in _SEQUENCES:
+            return item(_SEQUENCES[kind], b"".join([self.value(member, depth + 1) for member in value]))
+        if kind is dict:
+            parts = [part for pair in value.items() for part in pair]
+            return item(b"d", b"".join([self.value(part, depth + 1) for part in parts]))
+        if _PATHS.get(kind.__name__) is kind:
+            return item(b"p", self.value((kind.__name__, str(value)), depth))
+        if is_array(value):
+            return item(b"a" if kind.__name__ == "ndarray" else b"g", _npy(value))
+        if (frame := plain_frame(value)) is not None:
+            content = self.value(frame, depth + 1)
+            if not frames.comes_back(value, frame):
+                raise Unkeyable(f"it is or holds a {kind.__name__} of pandas that would come back otherwise")
+            return item(b"D", content)
+        return item(*self._of_class(value, kind, depth + 1))
+
+    def _of_class(self, value: Any, kind: type, depth: int) -> tuple[bytes, bytes]:
+        is_home = kind.__module__ == self.home
+        name = self.value(("" if is_home else kind.__module__, kind.__qualname__), depth)
+        # Another program has another __main__.
+        is_found = is_home or kind.__module__ != "__main__"
+        if isinstance(value, enum.Enum) and is_found and found(kind.__module__, kind.__qualname__) is kind:
+            if value.name in kind.__members__:
+                return b"m", name + self.value(value.name, depth)
+        elif is_found and _is_plain_class(kind):
+            fields = {each: getattr(value, each) for each in _fields(kind) if hasattr(value, each)}
+            if len(fields) == len(_fields(kind)) and set(getattr(value, "__dict__", fields)) <= set(fields):
+                return b"o", name + self.value(fields, depth)
+        raise Unkeyable(f"it is or holds a {shown_type(value)}, which can't be stored safely")
 
 
 _SEQUENCES: dict[type, bytes] = {list: b"l", tuple: b"t", set: b"e", frozenset: b"E"}
 _MAKES: dict[bytes, Callable[[list[Any]], Any]] = {b"l": list, b"t": tuple, b"e": set, b"E": frozenset}
 
 
-def _of_class(value: Any, kind: type, depth: int) -> tuple[bytes, bytes]:
-    name = _encode((kind.__module__, kind.__qualname__), depth)
-    if isinstance(value, enum.Enum) and _class(kind.__module__, kind.__qualname__) is kind:
-        if value.name in kind.__members__:
-            return b"m", name + _encode(value.name, depth)
-    elif _is_plain_class(kind):
-        fields = {each: getattr(value, each) for each in _fields(kind) if hasattr(value, each)}
-        if len(fields) == len(_fields(kind)) and set(getattr(value, "__dict__", fields)) <= set(fields):
-            return b"o", name + _encode(fields, depth)
-    shown = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    raise Unkeyable(f"it is or holds a {shown}, which can't be stored safely")
-
-
 def _is_plain_class(kind: type) -> bool:
     """A data class or named tuple that can be found again by its name."""
-    found = (dataclasses.is_dataclass(kind) and kind.__new__ is object.__new__) or (
+    is_plain = (dataclasses.is_dataclass(kind) and kind.__new__ is object.__new__) or (
         issubclass(kind, tuple) and hasattr(kind, "_fields")
     )
-    return found and _class(kind.__module__, kind.__qualname__) is kind
+    return is_plain and found(kind.__module__, kind.__qualname__) is kind
 
 
 def _fields(kind: Any) -> tuple[str, ...]:
     if dataclasses.is_dataclass(kind):
         return tuple(field.name for field in dataclasses.fields(kind))
     return tuple(kind._fields)
-
-
-def _class(module: str, qualname: str) -> Any:
-    """What is there under this name already; None if nothing is."""
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, "__dict__", {}).get(part)
-    return found
 
 
 def _npy(value: Any) -> bytes:
@@ -118,9 +117,10 @@ def _npy(value: Any) -> bytes:
 
 
 class _Reader:
-    def __init__(self, content: bytes, at: int) -> None:
+    def __init__(self, content: bytes, at: int, home: str) -> None:
         self.content = content
         self.at = at
+        self.home = home
 
     def value(self, depth: int) -> Any:
         if depth > _DEEP + 10:
@@ -147,7 +147,7 @@ class _Reader:
             (plain,) = self._until(end, depth)
             return frames.from_plain(plain)
         if letter in (b"p", b"m", b"o"):
-            return _made(letter, self._until(end, depth))
+            return _made(letter, self._until(end, depth), self.home)
         return _SIMPLE[letter](self.content[self.at : end])
 
     def _until(self, end: int, depth: int) -> list[Any]:
@@ -159,12 +159,12 @@ class _Reader:
         return found
 
 
-def _made(letter: bytes, parts: list[Any]) -> Any:
+def _made(letter: bytes, parts: list[Any], home: str) -> Any:
     if letter == b"p":
         name, text = parts[0]
         return _PATHS[name](text)
     (module, qualname), content = parts
-    kind = _class(module, qualname)
+    kind = found(module or home, qualname)
     if letter == b"m" and isinstance(kind, enum.EnumMeta):
         return kind[content]
     if letter == b"o" and isinstance(kind, type) and _is_plain_class(kind):

@@ -84,6 +84,7 @@ class Made:
 @pytest.mark.parametrize(
     "value",
     [object(), print, len, Color, [iter(())], Exception("x"), lambda: 1, sys, type("Local", (), {})()],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_could_not_be_given_back_is_refused(value):
     with pytest.raises(Unkeyable):
