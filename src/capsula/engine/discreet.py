@@ -45,7 +45,9 @@ class Discreet:
         if len(content) > LIMIT:
             self._cut(name)
         text = content[:LIMIT].decode("latin-1")
-        self._add(name, _in_patch(text, self._places(text)))
+        rows = list(_in_patch(text, self._places(text)))
+        files = {str(row.get("source", "")).rpartition(":")[0] for row in rows}
+        self._add(name, iter([*rows, *(row for row in _named_in_patch(text) if row["source"] not in files)]))
 
     def write_json(self, name: str, value: object) -> None:
         self._inner.write_json(name, hide_all(value, self.values, self._kept))
@@ -174,6 +176,22 @@ def _in_patch(text: str, found: list[Place]) -> Iterator[dict[str, object]]:
             old += line[:1] in ("-", " ")
             new += line[:1] in ("+", " ")
         at = end
+
+
+def _named_in_patch(text: str) -> Iterator[dict[str, object]]:
+    """The changed files that hold credentials by their names, each with the line where its part begins."""
+    head = "diff --git "
+    at = 0 if text.startswith(head) else text.find(f"\n{head}") + 1
+    while text.startswith(head, at):
+        line = text[at : at + 10_000].partition("\n")[0]
+        name = line.rpartition(" b/")[2].strip('"')
+        if is_secret_file(name):
+            number = text.count("\n", 0, at) + 1
+            yield {"line": number, "kind": "file of credentials by its name", "source": name}
+        following = text.find(f"\n{head}", at)
+        if following < 0:
+            return
+        at = following + 1
 
 
 def _starts(line: str) -> tuple[int, int]:

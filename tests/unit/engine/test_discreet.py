@@ -95,6 +95,15 @@ def test_places_in_a_patch_are_named_by_the_changed_file_and_its_line(draft: Dis
     ]
 
 
+def test_a_changed_file_of_credentials_is_named_whatever_is_in_it(draft: Discreet) -> None:
+    header = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-old\n+new\n"
+    draft.write("x.diff", (header.format("plain") + header.format("sub/.env") + PATCH).encode())
+    assert draft.secrets[-1] == {
+        "file": "x.diff", "line": 7, "kind": "file of credentials by its name", "source": "sub/.env",
+    }  # fmt: skip
+    assert len(draft.secrets) == 6
+
+
 def test_what_we_write_ourselves_is_hidden(draft: Discreet) -> None:
     draft.write("requirements.txt", f"x @ https://me:{VALUE}@host/x\n".encode())
     draft.write("figure.png", b"\x89PNG\xff\xfe")
