@@ -80,6 +80,7 @@ class Call:
         self._life = Lifetime(
             "function", plan.project, plan.names, lambda hide: self._before(args, kwargs, hide)
         )
+        self._life.command = self._command()
         self.live = self._life.live
         if (recorder := self._life.recorder) is not None:
             with recorder.attempt("can't look for credentials in the arguments"):
@@ -95,14 +96,9 @@ class Call:
 
     def end(self, result: Any = None, error: BaseException | None = None, yielded: int | None = None) -> None:
         found = self._keep(result, error)
-        try:
-            facts = self._plan.facts()
-            command = f"{facts['module']}.{facts['qualified_name']}"
-        except Exception:
-            command = "?"
         summary = {name: found[name] for name in ("outcome", "why", "key", "made_by")} if found else None
         self._life.end(
-            command,
+            self._life.command,
             error,
             lambda hide: {
                 **self._after(result, error, yielded, hide),
@@ -110,6 +106,13 @@ class Call:
             },
             summary=summary,
         )
+
+    def _command(self) -> str:
+        try:
+            facts = self._plan.facts()
+            return f"{facts['module']}.{facts['qualified_name']}"
+        except Exception:
+            return "?"
 
     def _look_up(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Ask the store for the result. Whatever is wrong with that, the function runs."""

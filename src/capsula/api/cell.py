@@ -33,8 +33,6 @@ class Cell:
         directory: str | None = None,
         cell_id: str | None = None,
     ) -> None:
-        self._source = source
-        self._name = name
         facts = {
             "source_sha256": hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest(),
             "cell_id": cell_id,
@@ -44,6 +42,8 @@ class Cell:
             return {"cell_name": hide(name), "cell": hide(source), **facts}
 
         self._life = Lifetime("cell", lambda: project_of(directory, None), items, before)
+        lines = [line.strip() for line in source.splitlines() if line.strip()]
+        self._life.command = name or cut(lines[0] if lines else "", 200)
         self.path = self._life.live.path
         self._streams = {name: Heard(getattr(sys, name, None), "write") for name in ("stdout", "stderr")}
         self._displays = Heard(getattr(shell, "display_pub", None), "publish")
@@ -55,9 +55,8 @@ class Cell:
         for heard in (*self._streams.values(), self._displays):
             heard.stop()
         recorder = self._life.recorder
-        lines = [line.strip() for line in self._source.splitlines() if line.strip()]
         self._life.end(
-            self._name or cut(lines[0] if lines else "", 200),
+            self._life.command,
             error,
             lambda hide: {**self._told(result, error, hide, recorder), "execution_count": count},
             status,

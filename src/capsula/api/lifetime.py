@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
@@ -23,6 +24,9 @@ class Lifetime:
     moment that this is made; where no capsule can be made, it is one that keeps nothing."""
 
     recorder: Recorder | None = None
+    # What is written down as the command of one that the program never ends.
+    command = ""
+    _is_over = False
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Lifetime:
         except Exception as error:
             self._lost(error)
         self.live: Live = _begin_live(self.recorder)
+        _open.add(self)
         self._began = time.monotonic()
 
     def end(
@@ -57,7 +62,11 @@ class Lifetime:
         """`after` gives the fields of post-run-info.json that are of its kind alone, `summary` such ones of
         capsule.json. Once is enough."""
         seconds = time.monotonic() - self._began
+        if self._is_over:
+            return
+        self._is_over = True
         recorder, self.recorder = self.recorder, None
+        _open.discard(self)
         lives.end(self.live)
         if recorder is None or self._pid != os.getpid():  # in a fork of the run the capsule is its parent's
             return
@@ -139,6 +148,20 @@ class Lifetime:
 
 
 Hide = Callable[[str], str]
+
+
+# Those that have begun and not ended.
+_open: set[Lifetime] = set()
+
+
+def _end_all() -> None:
+    """A generator that nobody asks any more, a run that was entered by hand: later, when the interpreter takes itself
+    apart, nothing can be written down."""
+    for life in tuple(_open):
+        life.end(life.command, None, lambda _: {}, status="interrupted")
+
+
+atexit.register(_end_all)
 
 
 def _begin_live(recorder: Recorder | None) -> Live:

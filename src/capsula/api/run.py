@@ -38,7 +38,7 @@ class Run:
         # The same object may be used by several tasks at once.
         life = next((life for life in self._lives if life.live is lives.here()), self._lives[-1])
         self._lives.remove(life)
-        life.end(self._name or self._where, error, lambda _: {})
+        life.end(life.command, error, lambda _: {})
 
     async def __aenter__(self) -> Live:
         return self._begin(sys._getframe(1))
@@ -66,6 +66,7 @@ class Run:
             return {"run_name": hide(self._name or self._where), **where}
 
         life = Lifetime("run", find, self._items, before)
+        life.command = self._name or self._where
         self._lives.append(life)
         return life.live
 

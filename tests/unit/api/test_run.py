@@ -507,3 +507,26 @@ def test_in_a_directory_that_was_removed_a_run_is_recorded(
         run.output("relative")
     os.chdir(project.root)
     assert project.read()["metrics"] == {"x": 1}
+
+
+def test_what_the_program_never_ends_is_sealed_when_it_ends(project: Any) -> None:
+    script = """
+import capsula
+@capsula.monitor
+def numbers():
+    yield 1
+    yield 2
+values = numbers()
+next(values)
+run = capsula.run("by hand").__enter__()
+run.record("x", 1)
+"""
+    Path("script.py").write_text(script)
+    environ = {**os.environ, "PYTHONPATH": SRC}
+    done = subprocess.run([sys.executable, "script.py"], env=environ, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    found = project.by_command()
+    assert {name: rows[0]["status"] for name, rows in found.items()} == {
+        "numbers": "interrupted", "by hand": "interrupted",
+    }  # fmt: skip
+    assert found["by hand"][0]["metrics"] == {"x": 1}
