@@ -71,12 +71,20 @@ class Lifetime:
         if recorder is None or self._pid != os.getpid():  # in a fork of the run the capsule is its parent's
             return
         how = status or status_of(error)
+        told = {**self._summary(recorder.hidden(command), seconds), **(summary or {})}
         try:
             self._end(recorder, seconds, error, after)
         except Exception as failed:
             recorder.trouble(f"not all is recorded: {type(failed).__name__}: {failed}")
+        except KeyboardInterrupt:  # somebody has had enough: what there is is sealed all the same
+            recorder.notes.append("not all is recorded: interrupted")
+            self._seal(recorder, how, told)
+            raise
+        self._seal(recorder, how, told)
+
+    def _seal(self, recorder: Recorder, how: str, summary: dict[str, object]) -> None:
         try:
-            recorder.seal(how, {**self._summary(recorder.hidden(command), seconds), **(summary or {})})
+            recorder.seal(how, summary)
         except Exception as failed:
             self._lost(failed)
 

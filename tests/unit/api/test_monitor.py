@@ -587,3 +587,16 @@ def test_a_repository_that_stays_as_it_is_is_looked_at_once(
     assert len(looks) == 2
     diffs = {path.read_bytes() for path in project.root.glob("vault/*/*.diff")}
     assert len(diffs) == 2
+
+
+def test_an_interrupt_while_a_capsule_is_sealed_goes_on_and_leaves_it_sealed(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("capsula.engine.recording.take", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        project.monitor(lambda: 5)()
+    assert project.read()["status"] == "finished"
+    assert "not all is recorded: interrupted" in project.read()["notes"]
