@@ -117,7 +117,7 @@ class Hidden:
                     return None
                 found.update(_lines_with(piece, value))
         low = piece.lower()
-        if _LONG_TRACE in low:
+        if b"-" in low and _LONG_TRACE in low:
             return None
         for letter, pattern in _PATTERNS:
             if letter in low:

@@ -279,3 +279,18 @@ except KeyboardInterrupt:
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, stdin=subprocess.PIPE)
     assert (ran.stdout, ran.stderr) == (b"0\n1\n2\n3\n4\nas before\n", b"")
+
+
+@pytest.mark.parametrize("reader", ["there", "gone"])
+def test_a_stream_that_is_always_full_is_read_in_larger_pieces_and_comes_whole(runner, tools, reader):
+    code = "import os\nfor n in range(40): os.write(1, bytes([n]) * 500_000)"
+    process = runner.start(*tools.python(code), popen={"stdin": subprocess.DEVNULL})
+    expected = b"".join(bytes([n]) * 500_000 for n in range(40))
+    if reader == "gone":
+        process.stdout.close()
+        process.stdout = None
+    out, err = process.communicate(timeout=60)
+    done = runner.outcome()
+    assert (process.returncode, err, done.stdout_size) == (0, b"", len(expected))
+    assert out == (expected if reader == "there" else None)
+    assert done.stdout == expected[: 1 << 20]
