@@ -10,6 +10,7 @@ import hashing
 import hits
 import memory
 import miss
+import record
 import report
 import storesize
 import vault
@@ -25,8 +26,9 @@ PARTS: dict[str, Callable[[Options], report.Part]] = {
     "memory": memory.run,
     "store": storesize.run,
     "vault": vault.run,
+    "record": record.run,
 }
-ROUNDS = {"hits": 15, "miss": 31, "hashing": 7, "growth": 9, "memory": 1, "store": 1, "vault": 9}
+ROUNDS = {"hits": 15, "miss": 31, "hashing": 7, "growth": 9, "memory": 1, "store": 1, "vault": 9, "record": 9}
 
 
 def options() -> argparse.ArgumentParser:
