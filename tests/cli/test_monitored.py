@@ -176,18 +176,21 @@ def test_a_command_that_lives_through_one_interrupt_gets_the_second(monitored):
     assert (monitored.read()["status"], monitored.read()["exit_code"]) == ("interrupted", 7)
 
 
-SLOW = "[monitor]\ncapture = false\n[monitor.item.slow.files]\n'pipe' = 'sha256'\n"
+SLOW = "[monitor]\ncapture = false\n[monitor.item.slow.files]\n'large' = 'sha256'\n"
+
+
+def sealing(monitored, do: str, size: int):
+    """A run whose command has ended, and whose record takes time: a file of its item is large (and sparse)."""
+    monitored.ws.write("capsula.toml", SLOW)
+    os.truncate(monitored.ws.write("large"), size)
+    process = monitored.start(do, "-i", "slow")
+    assert process.stdout.read() == b"told\n", "stdout is closed for its reader when the command has ended"
+    time.sleep(0.1)  # a signal that comes sooner may be the one that has ended the command
+    return process
 
 
 def test_a_signal_while_the_record_is_sealed_is_waited_for_and_the_second_is_not(monitored):
-    """What takes long here is a file that can't be read to its end."""
-    monitored.ws.write("capsula.toml", SLOW)
-    os.mkfifo(monitored.ws.path("pipe"))
-    process = monitored.start("echo told; exit 4", "-i", "slow")
-    assert process.stdout.read() == b"told\n", "stdout is closed for its reader when the command has ended"
-    writing = os.open(monitored.ws.path("pipe"), os.O_WRONLY)  # now it is being read
-    time_after_the_end = 0.1  # a signal that comes sooner may be the one that has ended the command
-    time.sleep(time_after_the_end)
+    process = sealing(monitored, "echo told; exit 4", 1 << 43)
     process.send_signal(signal.SIGINT)
     assert (
         process.stderr.readline()
@@ -196,7 +199,6 @@ def test_a_signal_while_the_record_is_sealed_is_waited_for_and_the_second_is_not
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 4
-    os.close(writing)
     record = monitored.read()
     assert (record["status"], record["exit_code"]) == ("failed", 4)
     assert "a signal came twice" in record["troubles"][0]
@@ -204,19 +206,12 @@ def test_a_signal_while_the_record_is_sealed_is_waited_for_and_the_second_is_not
 
 
 def test_one_signal_while_the_record_is_sealed_does_not_lose_it(monitored):
-    monitored.ws.write("capsula.toml", SLOW)
-    os.mkfifo(monitored.ws.path("pipe"))
-    process = monitored.start("echo told", "-i", "slow")
-    assert process.stdout.read() == b"told\n"
-    writing = os.open(monitored.ws.path("pipe"), os.O_WRONLY)
-    time.sleep(0.1)
+    process = sealing(monitored, "echo told", 3 << 30)
     process.send_signal(signal.SIGTERM)
     assert process.stderr.readline().startswith(b"capsula: the record is being sealed")
-    os.write(writing, b"content")
-    os.close(writing)
     assert process.wait(PATIENCE) == 0
     assert monitored.read()["status"] == "finished"
-    assert monitored.read("post-run-info.json")["files"]["pipe"]["file_hash"] is not None
+    assert monitored.read("post-run-info.json")["files"]["large"]["file_hash"] is not None
 
 
 def test_a_killed_recorder_leaves_the_command_and_what_it_does_unharmed(monitored):

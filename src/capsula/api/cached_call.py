@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from capsula import engine
 from capsula.api import cached, turns
-from capsula.api.cached import Declared
+from capsula.api.declared import Declared
 from capsula.api.turns import AloneTree, NoTurns, Turns, sweep_apart
 from capsula.config.project import Project
 from capsula.engine.job import Attempt

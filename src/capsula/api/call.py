@@ -18,8 +18,8 @@ from capsula.execute import function as functions
 from capsula.execute.values import represent
 
 if TYPE_CHECKING:
-    from capsula.api.cached import Declared
     from capsula.api.cached_call import CachedCall
+    from capsula.api.declared import Declared
 
 # What has been said of functions that can't be cached.
 _told: set[tuple[str, str]] = set()
@@ -173,9 +173,11 @@ class Call:
         return reason
 
     def _declared(self) -> Declared:
-        from capsula.api import cached
+        from capsula.api import declared
 
-        return cached.declare(cached.Declared(*self._plan.declared), self._plan.project(), self._plan.items())
+        return declared.declare(
+            declared.Declared(*self._plan.declared), self._plan.project(), self._plan.items()
+        )
 
     def _before(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], hide: Hide) -> dict[str, Any]:
         facts = self._plan.facts()

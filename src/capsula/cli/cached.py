@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from capsula import engine, plugins
 from capsula.api import cached
-from capsula.api.cached import Declared
+from capsula.api.declared import Declared
 from capsula.cli.narrate import SEEN
 from capsula.config.project import Project
 from capsula.core.names import printable
@@ -129,6 +129,11 @@ def run(
         return running.run(command), cached.uncached(reason), lambda: None
     outcome, result = ready.run()
     return outcome, result, session.remove_spools
+
+
+def summary(result: dict[str, Any]) -> dict[str, Any]:
+    """What capsule.json says of it."""
+    return cached.summary(result)
 
 
 def sentence(result: dict[str, Any]) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from capsula import __version__
-from capsula.cli import verbs_cache, verbs_find, verbs_vault
-from capsula.cli.parser import Parser, Verb, add_store, not_known, one_spelling
-from capsula.cli.render import sheet_for
-from capsula.cli.target import Target, find_target
-from capsula.config.values import printable
+from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from capsula.cli.parser import Parser, Verb
 
 FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
@@ -59,6 +60,15 @@ def run(argv: Sequence[str]) -> int:
         from capsula.cli import recording
 
         return recording.monitor(argv[1:])
+    return _run_verb(argv)
+
+
+def _run_verb(argv: Sequence[str]) -> int:
+    # Here and not at the top: `capsula monitor`, which people wait for, needs none of them.
+    from capsula.cli.parser import not_known, one_spelling
+    from capsula.cli.render import sheet_for
+    from capsula.cli.target import Target, find_target
+
     words = [one_spelling(word) for word in argv]
     if "--" in words and not {"cache", "history"} & set(words[: words.index("--")]):
         raise UsageError(
@@ -84,6 +94,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parser() -> Parser:
+    from capsula.cli import verbs_cache, verbs_find, verbs_vault
+    from capsula.cli.parser import Parser, add_store
+
     parser = Parser(prog="capsula", description=ABOUT)
     parser.add_argument("--version", action="version", version=f"capsula {__version__}")
     parser.set_defaults(store=None)

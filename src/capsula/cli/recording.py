@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capsula import ports
-from capsula.api import cached as cached_runs
+from capsula.api import declared as declaring
 from capsula.api import steps
-from capsula.api.cached import Declared
-from capsula.cli import cached
+from capsula.api.declared import Declared
 from capsula.cli.running import Running, let_go_of_stdout, status
 from capsula.cli.running import result as result_of
 from capsula.config.project import Item, Project, find_project, keeping
@@ -59,8 +58,8 @@ def monitor(words: Sequence[str]) -> int:
     project = keeping(find_project(asked.directory, os.getcwd()), asked.keep)
     items = steps.items_of(project, asked.items)
     declared = None
-    if cached_runs.is_wanted(asked.cache, project, items):
-        declared = cached_runs.declare(asked.declared, project, items)
+    if declaring.is_wanted(asked.cache, project, items):
+        declared = declaring.declare(asked.declared, project, items)
     recorder = steps.begin(project, "monitor", _warn)
     try:
         recorder.learn(hidden_words(asked.command))
@@ -82,6 +81,8 @@ def monitor(words: Sequence[str]) -> int:
     if declared is None:
         outcome = running.run(asked.command)
     else:
+        from capsula.cli import cached  # most runs aren't, and it is much to import
+
         try:
             outcome, result, done = cached.run(
                 running,
@@ -144,12 +145,16 @@ def _after(
     recording.write_samples(recorder, running.watch.series.columns())
     resources = running.resources(outcome)
     recording.after_command(recorder, outcome, files, resources, result)
-    summary = {**_summary(asked), **(cached_runs.summary(result) if result is not None else {})}
+    summary, said = _summary(asked), ""
+    if result is not None:
+        from capsula.cli import cached
+
+        summary, said = {**summary, **cached.summary(result)}, cached.sentence(result)
     if resources:
         cpu = round(resources["user_seconds"] + resources["system_seconds"], 6)
         summary |= {"cpu_seconds": cpu, "peak_memory": resources["peak_memory"]}
     recorder.seal(status(outcome), {**summary, **result_of(outcome)})
-    if result is not None and not asked.quiet and (said := cached.sentence(result)):
+    if said and not asked.quiet:
         _warn(said)
     if recorder.draft is not None and not asked.quiet:
         _warn(f"recorded in {printable(recorder.draft.path)}")
