@@ -46,6 +46,7 @@ _SHAPES = (
 )
 _KEY_BEGINS, _KEY_NAMED, _KEY_ENDS = "-----BEGIN ", "PRIVATE KEY", "-----END "
 _HEAD = 8192
+_IN_KEY = _BASE64 | frozenset("\r\n\t \\")
 _LONGEST_KEY = 20_000
 _LONGEST_AUTHORITY = 300
 _NOT_IN_AUTHORITY = frozenset(" \t\r\n\"'`<>()[]{}|\\^/?#,")
@@ -237,7 +238,8 @@ def _private_keys(text: str) -> "Iterator[Place]":
         if _KEY_NAMED in line and line.count("-----") >= 2 and _has_body(text[body : body + 400]):
             end = text.find(_KEY_ENDS, at, at + _LONGEST_KEY)
             closing = text.find("-----", end + len(_KEY_ENDS)) if end >= 0 else -1
-            yield at, closing + 5 if closing >= 0 else body, "private key"
+            # A log may end within a key.
+            yield at, closing + 5 if closing >= 0 else _run(text, body, _IN_KEY, _LONGEST_KEY), "private key"
         at = text.find(_KEY_BEGINS, at + len(_KEY_BEGINS))
 
 

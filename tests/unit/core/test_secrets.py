@@ -259,6 +259,15 @@ def test_a_private_key_is_hidden_from_its_first_line_to_its_last() -> None:
     assert hide(repr(text), frozenset())[0] == "'before\\n***\\nafter'"
 
 
+def test_a_private_key_that_is_cut_off_is_hidden_as_far_as_it_goes() -> None:
+    cut = KEY[: len(KEY) // 2]
+    assert hide(f"before\n{cut}", frozenset()) == ("before\n***", 1)
+    shown, _ = hide(f"{cut}\n# and more, of another kind", frozenset())
+    assert shown.endswith("# and more, of another kind")
+    assert "=" not in shown
+    assert not any(line in shown for line in cut.split("\n"))
+
+
 def test_a_value_is_hidden_in_every_form_that_a_record_gives_it() -> None:
     value = 'pa"ss\\wö rd7'
     values = telling_values({"DB_PASSWORD": value})
