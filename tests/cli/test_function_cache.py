@@ -494,6 +494,37 @@ threads = [threading.Thread(target=lambda: print(work())) for _ in range(2)]
     assert project.ran == 1
 
 
+def test_to_wait_for_another_can_be_interrupted_and_begun_again(project):
+    gate = project.ws.fifo("gate")
+    project.ws.write(
+        "script.py",
+        HEAD
+        + """
+@capsula.monitor(cache=True)
+def work():
+    ran()
+    return open(os.environ["GATE"]).read()
+try:
+    print(work())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    print(work())
+""",
+    )
+    first = project.start()
+    with open(gate, "w") as opened:
+        second = project.start()
+        assert "waiting for process" in second.stderr.readline()
+        second.send_signal(signal.SIGINT)
+        assert second.stdout.readline() == "interrupted\n"
+        assert "waiting for process" in second.stderr.readline()
+        opened.write("done")
+    assert [process.communicate(timeout=60)[0] for process in (first, second)] == ["done\n"] * 2
+    assert project.ran == 1
+    statuses = sorted(project.read("capsule.json", at)["status"] for at in range(3))
+    assert statuses == ["finished", "finished", "interrupted"]
+
+
 def test_after_a_kill_the_next_one_runs(project):
     gate = project.ws.fifo("gate")
     script = """

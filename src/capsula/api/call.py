@@ -90,9 +90,10 @@ class Call:
         self.is_settled = False
         self._cached: CachedCall | None = None
         self._uncached: dict[str, Any] | None = None
+        self._began = time.monotonic()
         if plan.asks_for_cache():
             self._look_up(args, kwargs)
-        self._began = time.monotonic()
+            self._began = time.monotonic()
 
     def end(self, result: Any = None, error: BaseException | None = None, yielded: int | None = None) -> None:
         found = self._keep(result, error)
@@ -166,7 +167,7 @@ class Call:
         reason = f"an error inside capsula: {type(error).__name__}: {error}"
         if isinstance(error, CapsulaError):
             reason = f"{error.what} ({error.hint})" if error.hint else error.what
-        told = (self._plan.facts()["qualified_name"], reason)
+        told = (getattr(self._plan.function, "__qualname__", "a function"), reason)
         if told not in _told:
             _told.add(told)
             warn(f"{told[0]}() is not cached: {reason}")
