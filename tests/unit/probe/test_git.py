@@ -305,8 +305,11 @@ def test_submodules_have_their_own_state(repository: Repository, tmp_path: Path)
     assert section["clean"]
     assert (module["path"], module["initialized"], module["modified"]) == ("module", True, False)
     assert files == {}
-    repository.write("module/x", "2\n")
     repository.write("module/new", "3\n")
+    section, files = repository.read()
+    assert section["submodules"][0]["untracked"]
+    assert b"+3" in files["me.module.diff"]
+    repository.write("module/x", "2\n")
     before = touched(repository.path)
     section, files = repository.read()
     assert touched(repository.path) == before
@@ -412,12 +415,13 @@ def assumed(repository: Repository) -> None:
 
 
 def same_size_at_once(repository: Repository) -> None:
-    """Written in the very moment in which the index was."""
-    repository.write("same", "SAME\n" * 5)
+    """Written in the very moment in which the index was, and nothing that the file system says tells it."""
+    repository.git("config", "core.trustctime", "false")
+    old = (1_000_000_000, 1_000_000_000)
+    os.utime(repository.write("same", "SAME\n" * 5), old)
     repository.git("add", "same")
-    look = (repository.path / "same").stat()
-    repository.write("same", "SOME\n" * 5)
-    os.utime(repository.path / "same", ns=(look.st_atime_ns, look.st_mtime_ns))
+    os.utime(repository.write("same", "SOME\n" * 5), old)
+    os.utime(repository.path / ".git/index", old)
 
 
 def modes(repository: Repository) -> None:
@@ -586,15 +590,20 @@ def test_what_is_too_large_stays_out_whether_git_knows_it_or_not(
     repository.write("new", "z" * 5000)
     repository.git("add", "new")
     repository.write("both", "small\n")
+    repository.git("rm", "-q", "--cached", "old name")
+    repository.write("old name", "w" * 5000)
     for number in range(5):
         repository.write(f"many/{number}", "m" * 900)
     section, files = repository.read(limits=Limits(1000, 3000))
     out = section["snapshot"]["left_out"]
-    assert {text.partition(":")[0] for text in out if "larger than 1000" in text} == {"same", "new"}
+    assert {text.partition(":")[0] for text in out if "larger than 1000" in text} == {
+        "same", "new", "old name",
+    }  # fmt: skip
     assert len([text for text in out if "together are larger than 3000" in text]) == 2
     assert [row["path"] for row in json.loads(files["me.files.json"])["files"]] == [
         "both", "many/0", "many/1", "many/2",
     ]  # fmt: skip
+    assert json.loads(files["me.files.json"])["deleted"] == []
     assert not section["clean"]
     (tmp_path / "x").write_bytes(files["me.diff"])
     repository.git("stash", "-qu")
