@@ -282,14 +282,14 @@ def _streamed(bench: Bench) -> None:
             log.unlink(missing_ok=True)
     bench.rows(
         {
-            "plain": "1 GiB `| cat`",
-            "kept": "1 GiB `| tee log`",
-            "stream": "1 GiB through `capsula monitor | cat`: all of it has arrived",
-            "stream to the end": "1 GiB through `capsula monitor | cat`: the record is sealed",
+            "plain": "1 GiB into `cat`",
+            "kept": "1 GiB into `tee log`",
+            "stream": "1 GiB through `capsula monitor` into `cat`: all of it has arrived",
+            "stream to the end": "1 GiB through `capsula monitor` into `cat`: the record is sealed",
         },
         "plain",
     )
-    bench.target("1 GiB through a monitored command, of `| cat`", "stream", "plain", 1.3)
+    bench.target("1 GiB through a monitored command, of that into `cat`", "stream", "plain", 1.3)
     bench.part.notes.append(
         "A monitored GiB is written to disk as well, which `tee` does and `cat` doesn't; afterwards the log is looked"
         " through for credentials, hashed, and waited for until it is on the disk. Its reader isn't held up by that."
