@@ -31,11 +31,10 @@ def report(session: Session, found: engine.Report, place: Place, say: Callable[[
     settings, environ = session.settings, os.environ
     spans = spans_of(session, found, place, time.time_ns())
     parcels = []
-    receiver = otlp.receiver(environ)
-    if receiver is not None:
-        parcels.append(
-            Parcel(receiver.url, receiver.headers, otlp.body(place, spans, receiver.resource, __version__))
-        )
+    endpoint = otlp.endpoint(environ)
+    if endpoint is not None:
+        content = otlp.body(place, spans, endpoint.resource, __version__)
+        parcels.append(Parcel(endpoint.url, endpoint.headers, content))
     token = settings.honeycomb_token or environ.get("HONEYCOMB_API_KEY", "")
     if settings.honeycomb_dataset and token:
         own = dict(pair.partition("=")[::2] for pair in settings.honeycomb_kv)
@@ -44,7 +43,7 @@ def report(session: Session, found: engine.Report, place: Place, say: Callable[[
         parcels.append(Parcel(url, honeycomb.headers(token), content))
     elif settings.honeycomb_dataset and settings.verbose:
         say("nothing is sent to Honeycomb: --honeycomb_token is missing")
-    seconds = receiver.seconds if receiver is not None else 10.0
+    seconds = endpoint.seconds if endpoint is not None else 10.0
     for trouble in deliver(parcels, session.store_root, seconds):
         if settings.verbose:
             say(f"not sent: {trouble}")

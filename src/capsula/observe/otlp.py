@@ -19,8 +19,8 @@ _SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Receiver:
-    """`resource` describes who sends."""
+class Endpoint:
+    """Where spans go; `resource` describes who sends."""
 
     url: str
     headers: Mapping[str, str]
@@ -28,7 +28,7 @@ class Receiver:
     resource: Mapping[str, str]
 
 
-def receiver(environ: Mapping[str, str]) -> Receiver | None:
+def endpoint(environ: Mapping[str, str]) -> Endpoint | None:
     """None where nobody wants traces, or wants them by gRPC, which we don't speak here."""
     if (
         environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
@@ -47,7 +47,7 @@ def receiver(environ: Mapping[str, str]) -> Receiver | None:
     resource = {"service.name": "capsula", **_pairs(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))}
     if environ.get("OTEL_SERVICE_NAME"):
         resource["service.name"] = environ["OTEL_SERVICE_NAME"]
-    return Receiver(url, _pairs(_setting(environ, "HEADERS")), seconds, resource)
+    return Endpoint(url, _pairs(_setting(environ, "HEADERS")), seconds, resource)
 
 
 def body(place: Place, spans: Sequence[Span], resource: Mapping[str, str], version: str) -> bytes:
