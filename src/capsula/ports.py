@@ -88,7 +88,8 @@ class Remote(Protocol):
     name: str
 
     def lookup(self, action: "Digest", deadline: float) -> "ActionResult | None":
-        """None for a miss, also where an entry is there that is none (EntryCorrupt is for a store of our own)."""
+        """None for a miss. WireError where what is there is no entry; a wrapper that verifies raises EntryCorrupt or
+        EntryUntrusted."""
         ...
 
     def store(self, action: "Digest", result: "ActionResult", deadline: float) -> None:

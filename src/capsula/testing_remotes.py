@@ -21,7 +21,7 @@ from capsula.core.statement import attached, statement
 from capsula.core.wire import decode, encode
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable
 from capsula.ports import Receiver, Remote
-from capsula.store.receive import Receiving
+from capsula.store.receive import Receiving, receiving
 
 MIB = 1 << 20
 SIZES = {"one byte": 1, "small": 2000, "a piece": 1 << 18, "just over": (1 << 18) + 1, "large": 9 * MIB + 3}
@@ -61,13 +61,8 @@ class MemoryRemote:
             if digest.hash not in self.blobs:
                 raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}")
             self.fetched.append(digest.hash)
-            receiver = receive(digest)
-            try:
+            with receiving(receive, digest) as receiver:
                 receiver.write(self.blobs[digest.hash])
-            except BaseException:
-                receiver.abandon()
-                raise
-            receiver.finish()
 
     def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
         self._in_time(deadline)

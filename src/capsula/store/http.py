@@ -22,6 +22,7 @@ from capsula.errors import BlobMissing, StoreError, StoreUnreachable, UsageError
 from capsula.ports import Receiver
 from capsula.store.guard import in_time
 from capsula.store.parallel import each
+from capsula.store.receive import receiving
 
 CONNECTIONS = 12
 CHUNK = 1 << 18
@@ -89,15 +90,10 @@ class HttpStore:
                 if answer.status == 404:
                     raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}")
                 self._expect(answer, (200,))
-                receiver = receive(digest)
-                try:
+                with receiving(receive, digest) as receiver:
                     while piece := answer.read(CHUNK):
                         in_time(self.name, deadline)
                         receiver.write(piece)
-                except BaseException:
-                    receiver.abandon()
-                    raise
-            receiver.finish()
 
         each(digests, get, CONNECTIONS)
 

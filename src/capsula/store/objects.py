@@ -28,6 +28,7 @@ from capsula.errors import BlobMissing, NotAvailable, StoreError, StoreUnreachab
 from capsula.ports import Receiver
 from capsula.store.guard import in_time
 from capsula.store.parallel import each
+from capsula.store.receive import receiving
 
 CONNECTIONS = 16
 # In one piece up to here; above it in parts, of which a few are in memory at a time.
@@ -101,15 +102,10 @@ class ObjectStore:
                 raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}") from error
             except (BaseError, PermissionError, OSError) as error:
                 raise self._refused(error) from error
-            receiver = receive(digest)
-            try:
+            with receiving(receive, digest) as receiver:
                 for piece in self._content(found):
                     in_time(self.name, deadline)
                     receiver.write(piece)
-            except BaseException:
-                receiver.abandon()
-                raise
-            receiver.finish()
 
         each(digests, get, CONNECTIONS)
 

@@ -6,14 +6,14 @@ there. Blobs go before the entry, and only those that the remote doesn't have.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 
 from capsula.core.digest import Digest
 from capsula.core.reapi import Action, ActionResult
 from capsula.core.result import from_result
 from capsula.core.wire import decode
-from capsula.errors import CapsulaError, StoreError, StoreUnreachable, WireError
+from capsula.errors import CapsulaError, StoreError, WireError
 from capsula.ports import Remote
 from capsula.store.disk import DiskStore
 from capsula.store.layout import SPOOL, blob_path, discard, is_hash, make_directories, refusal
@@ -83,9 +83,6 @@ def empty(box: Outbox, near: DiskStore, remote: Remote, deadline: float) -> Stor
     for action in box.waiting():
         try:
             send(near, remote, action, deadline)
-        except StoreUnreachable as error:
-            box.tried(action)
-            return error
         except StoreError as error:
             box.tried(action)
             return error
@@ -118,7 +115,7 @@ def named_by(result: ActionResult, near: DiskStore) -> list[Digest]:
     digests = [node.digest for node in nodes.values() if node.digest is not None]
     digests += [each.tree_digest for each in result.output_directories if each.tree_digest is not None]
     digests += [each for each in (result.stdout_digest, result.stderr_digest) if each is not None]
-    return _unique(digests)
+    return list({digest.hash: digest for digest in digests}.values())
 
 
 def _described_by(action: Digest, near: DiskStore) -> list[Digest]:
@@ -127,7 +124,3 @@ def _described_by(action: Digest, near: DiskStore) -> list[Digest]:
         return []
     command = decode(Action, near.read(action)).command_digest
     return [action] if command is None or not near.has(command) else [action, command]
-
-
-def _unique(digests: Sequence[Digest]) -> list[Digest]:
-    return list({digest.hash: digest for digest in digests}.values())

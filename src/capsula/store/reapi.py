@@ -48,6 +48,7 @@ from capsula.errors import BlobMissing, StoreError, StoreUnreachable, WireError
 from capsula.ports import Receiver
 from capsula.store.guard import in_time
 from capsula.store.parallel import each
+from capsula.store.receive import receiving
 
 T = TypeVar("T", bound=Message)
 
@@ -242,13 +243,8 @@ class ReapiStore:
             self._check(answer.status)
             if answer.compressor != IDENTITY:
                 raise StoreError(f"{self.name} compressed a blob, and wasn't asked to")
-            receiver = receive(digest)
-            try:
+            with receiving(receive, digest) as receiver:
                 receiver.write(answer.data)
-            except BaseException:
-                receiver.abandon()
-                raise
-            receiver.finish()
 
     def _write_batch(
         self, batch: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float
@@ -279,21 +275,18 @@ class ReapiStore:
         call = self._channel.unary_stream(
             f"{_BYTES}/Read", request_serializer=encode, response_deserializer=partial(decode, ReadResponse)
         )
-        receiver = receive(digest)
         try:
-            pieces: Any = call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)
-            unpack = _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj() if is_packed else None
-            for piece in pieces:
-                data = memoryview(piece.data)
-                for at in range(0, len(data), 4096 if unpack else max(len(data), 1)):
-                    receiver.write(unpack.decompress(data[at : at + 4096]) if unpack else data)
+            with receiving(receive, digest) as receiver:
+                pieces: Any = call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)
+                unpack = (
+                    _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj() if is_packed else None
+                )
+                for piece in pieces:
+                    data = memoryview(piece.data)
+                    for at in range(0, len(data), 4096 if unpack else max(len(data), 1)):
+                        receiver.write(unpack.decompress(data[at : at + 4096]) if unpack else data)
         except grpc.RpcError as error:
-            receiver.abandon()
             raise self._failed(error, f"{self.name} doesn't have the blob {digest!r}") from error
-        except BaseException:
-            receiver.abandon()
-            raise
-        receiver.finish()
 
     def _write_stream(self, digest: Digest, path: str, deadline: float) -> None:
         is_packed = self._packs(deadline)

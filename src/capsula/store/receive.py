@@ -5,16 +5,15 @@ the announced size ends it, and the name appears only when the digest is the one
 """
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 
 from capsula.core.digest import Digest
 from capsula.errors import BlobCorrupt
+from capsula.ports import Receiver
 from capsula.store import files
 from capsula.store.layout import blob_path, create_temporary, discard, is_hash, publish, refusal
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Receiving:
@@ -23,7 +22,7 @@ class Receiving:
     Raises BlobCorrupt when it isn't what was asked for, StoreError when this disk refuses.
     """
 
-    def __init__(self, root: str, digest: Digest, now: "Callable[[], float]") -> None:
+    def __init__(self, root: str, digest: Digest, now: Callable[[], float]) -> None:
         self.digest = digest
         self.size = 0
         self._root = root
@@ -72,3 +71,15 @@ class Receiving:
 
     def _wrong(self, came: str) -> BlobCorrupt:
         return BlobCorrupt(f"{came} of the blob {self.digest!r} came")
+
+
+@contextmanager
+def receiving(receive: Callable[[Digest], Receiver], digest: Digest) -> Iterator[Receiver]:
+    """The receiver of this blob: finished when all of it came, and abandoned whatever else ends the block."""
+    receiver = receive(digest)
+    try:
+        yield receiver
+    except BaseException:
+        receiver.abandon()
+        raise
+    receiver.finish()

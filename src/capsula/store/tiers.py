@@ -7,7 +7,7 @@ makes it an error.) An entry whose blobs can't all be had is none: the run makes
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from capsula.core.digest import Digest
+from capsula.core.digest import EMPTY, Digest
 from capsula.core.reapi import ActionResult
 from capsula.errors import (
     BlobCorrupt,
@@ -130,7 +130,7 @@ class Tiers:
     def _fetch(self, digests: Sequence[Digest], source: Remote | None, patience: float) -> None:
         """From the remote that had the entry, then from the others. BlobMissing when one of them is nowhere."""
         absent = list({digest.hash: digest for digest in digests if digest.size_bytes}.values())
-        if len(absent) < len(digests) and not self.near.has(Digest(_NOTHING, 0)):
+        if len(absent) < len(digests) and not self.near.has(EMPTY):
             self.near.put(b"")
         deadline = time.monotonic() + patience
         reason: CapsulaError = BlobMissing("it is in no store")
@@ -140,9 +140,6 @@ class Tiers:
                     return
                 try:
                     remote.fetch(absent, self._receiving, deadline)
-                except BlobCorrupt as error:
-                    self._trouble(remote, error)
-                    reason = error
                 except BlobMissing as error:
                     reason = error
                 except StoreError as error:
@@ -165,6 +162,3 @@ class Tiers:
             self._told.add(remote.name)
             what = error.what if remote.name in error.what else f"{remote.name}: {error.what}"
             self._say(f"{what}; going on without it")
-
-
-_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
