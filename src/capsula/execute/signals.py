@@ -113,6 +113,10 @@ class Signals:
             self._made()  # the thread would wait for that for ever, if an error of ours has come before it
             _signal.pthread_kill(self._thread, _STOP)
             self._done.acquire()
+            if time.monotonic() - self._ended_at < GRACE:
+                # Sent while the child still ran, and it ended before the thread got to it.
+                for number in _signal.sigpending() & self._taken.intersection(_ENDING):
+                    self.interrupted_by = number
 
     def release(self, late: "Callable[[], None] | None") -> None:
         """As it was before, or so that an ending signal calls `late`."""
@@ -152,9 +156,12 @@ class Signals:
         return sender == os.getpid()
 
     def _too_late(self, number: int) -> None:
-        # The same Ctrl-C that ended the child may reach this thread only now.
-        if number in _ENDING and time.monotonic() - self._ended_at > GRACE:
+        if number not in _ENDING:
+            return
+        if time.monotonic() - self._ended_at > GRACE:
             self.abandoned_by = number
+        else:  # the same Ctrl-C that ended the child, which reaches this thread only now
+            self.interrupted_by = number
 
 
 def _send(pid: int, number: int) -> None:
