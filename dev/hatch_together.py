@@ -15,7 +15,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # Imported on the way to a miss. What else a run needs (terminals, TOML, the trash, words for people) comes as always.
 MODULES = """
-    errors ports plugins
+    errors ports
     cli/__init__ cli/record cli/recalled cli/wrapper
     config/__init__ config/options config/places config/settings config/values
     core/__init__ core/action core/capsule core/compare core/context core/digest core/facts core/glob core/names
@@ -23,6 +23,7 @@ MODULES = """
     engine/__init__ engine/job engine/keep engine/run
     execute/__init__ execute/process execute/relay execute/signals execute/spawn execute/stdio
     observe/__init__ observe/journal
+    plugins/__init__ plugins/cached_run
     probe/__init__ probe/environment
     store/__init__ store/burial store/disk store/files store/flight store/layout store/past store/size
     worktree/__init__ worktree/digests worktree/kept worktree/listing worktree/restore worktree/survey

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from capsula import engine, plugins
+from capsula import engine
 from capsula.api.declared import Declared
 from capsula.config.places import find_root
 from capsula.config.project import Project
@@ -25,6 +25,7 @@ from capsula.engine import recording
 from capsula.engine.recording import Recorder
 from capsula.errors import CapsulaError, NotAvailable, UsageError
 from capsula.observe import journal
+from capsula.plugins import cached_run
 from capsula.store.size import maybe_sweep
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def open_session(
     name: str | None,
     cwd: str,
     more: tuple[str, ...] = (),
-) -> plugins.Session:
+) -> cached_run.Session:
     """The run with its store, as `capsule -c NAME -i … -o … MORE -- argv` would have it in `cwd`: also ~/.capsules.toml
     and CAPSULE_ARGS count. Without a name, the id is derived from the command. Raises CapsulaError.
     """
@@ -70,13 +71,13 @@ def open_session(
         settings.capsule_id = None
     # None of these is a reason not to run: that is what a recorded run is for.
     settings.dry_run = settings.strict = settings.strict_remote = settings.inputs_hash = False
-    session = plugins.compose(settings, cwd=cwd, environ=dict(os.environb), say=recorder.warn)
+    session = cached_run.compose(settings, cwd=cwd, environ=dict(os.environb), say=recorder.warn)
     session.world.record = recorder.draft.id if recorder.draft is not None else ""
     add_facts(session, context_facts(declared.context, recorder))
     return session
 
 
-def add_facts(session: plugins.Session, facts: tuple[Fact, ...]) -> None:
+def add_facts(session: cached_run.Session, facts: tuple[Fact, ...]) -> None:
     """More that the key of this run has."""
     find = session.world.context
 
@@ -105,13 +106,13 @@ def context_facts(names: Iterable[str], recorder: Recorder) -> tuple[Fact, ...]:
 
 
 def note(
-    session: plugins.Session,
+    session: cached_run.Session,
     report: engine.Report,
     start: Callable[[str, int, float, int], None] | None = None,
 ) -> None:
     """The journal, what is remembered for next time, what goes to other stores, and a sweep when the store has grown;
     `start` is how to make a process for it where a fork can't be had."""
-    journal.append(session.store_root, plugins.journal_line(session, report))
+    journal.append(session.store_root, cached_run.journal_line(session, report))
     session.memory.save()
     if report.stored:
         maybe_sweep(
@@ -133,7 +134,7 @@ def uncached(reason: str) -> dict[str, Any]:
     return {"outcome": engine.UNCACHED, "why": reason, "key": None, "made_by": None}
 
 
-def told(session: plugins.Session, report: engine.Report) -> dict[str, Any]:
+def told(session: cached_run.Session, report: engine.Report) -> dict[str, Any]:
     """`result` of post-run-info.json: which result this is, why, and who made it."""
     is_hit = report.outcome == engine.HIT
     origin = report.origin if is_hit or report.verdict else None

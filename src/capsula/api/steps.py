@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from capsula import plugins
 from capsula.api.current import LIVE
 from capsula.api.live import identity_of
 from capsula.api.remembered import remembered
@@ -19,6 +18,7 @@ from capsula.core.names import printable
 from capsula.engine import live, recording
 from capsula.engine.recording import Recorder
 from capsula.errors import CapsulaError, UsageError
+from capsula.plugins import recorded_run
 
 if TYPE_CHECKING:
     from capsula.ports import FileRule
@@ -30,7 +30,7 @@ def begin(project: Project, kind: str, warn: Callable[[str], None]) -> Recorder:
     """A new capsule in the vault; where none can be made (a full disk) that is said, and nothing is kept."""
     draft = None
     try:
-        draft = plugins.open_vault(project.vault).begin(
+        draft = recorded_run.open_vault(project.vault).begin(
             project.capsule_template, datetime.now(UTC).astimezone(), kind
         )
     except (CapsulaError, OSError) as error:
@@ -76,7 +76,7 @@ def capture(
     is_whole = recording.run_first(recorder, commands, lambda command: _shell(command, project.root))
     # Which run this is part of is told in its own place.
     environ = {name: value for name, value in os.environ.items() if name != LIVE}
-    probes = plugins.recording_probes(project, environ, command)
+    probes = recorded_run.recording_probes(project, environ, command)
     if again:
         probes = remembered(probes, project, environ)
     return recording.capture(recorder, probes, project.capture.files) and is_whole
@@ -108,7 +108,7 @@ def hashes(recorder: Recorder, rules: Iterable[FileRule]) -> dict[str, Any]:
     pairs = tuple((rule.path, rule.hash) for rule in rules)
     section: dict[str, Any] = {}
     with recorder.attempt("can't hash the files of the item"):
-        found = plugins.files_probe(pairs, recorder.root).read()
+        found = recorded_run.files_probe(pairs, recorder.root).read()
         recorder.notes.extend(found.left_out)
         section.update(found.sections["files"])  # type: ignore[arg-type]
     return section

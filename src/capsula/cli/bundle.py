@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from capsula import plugins
 from capsula.cli.narrate import size
 from capsula.cli.render import DIM, Cell, Column, Progress, Sheet, counted, table
 from capsula.config.project import find_project
 from capsula.core.names import from_text, printable
 from capsula.errors import CapsulaError, UsageError
+from capsula.plugins.recorded_run import open_vault
 from capsula.vault import arrival, packing
 from capsula.vault import record as records
 from capsula.vault.archive import Reader
@@ -102,7 +102,7 @@ def _take_in(root: str, name: str, *, dry: bool, any_links: bool) -> Plan:
             if dry:
                 arrival.check(reader, progress.add)
             else:
-                plugins.open_vault(root)
+                open_vault(root)
                 arrival.take_in(root, reader, found, progress.add)
         finally:
             progress.end()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from capsula import engine, plugins
+from capsula import engine
 from capsula.api import cached
 from capsula.api.declared import Declared
 from capsula.cli.narrate import SEEN
@@ -16,6 +16,7 @@ from capsula.config.project import Project
 from capsula.core.names import printable
 from capsula.errors import UsageError
 from capsula.execute.stdio import in_order, replay
+from capsula.plugins import cached_run
 
 if TYPE_CHECKING:
     from capsula.cli.running import Running
@@ -58,7 +59,7 @@ class CachedCommand:
     """One run of a command with its session. What the engine does with the outside world goes through here, so that the
     capsule can tell of it."""
 
-    def __init__(self, session: plugins.Session, running: Running) -> None:
+    def __init__(self, session: cached_run.Session, running: Running) -> None:
         self.session = session
         self.running = running
         self.start_ns = time.time_ns()
@@ -84,7 +85,7 @@ class CachedCommand:
 
     def _execute(self, inputs_hash: str) -> Outcome:
         session = self.session
-        self.outcome = plugins.execute(
+        self.outcome = cached_run.execute(
             session.recipe,
             self.running.environ,
             inputs_hash,

@@ -17,7 +17,7 @@ from capsula.core.digest import Digest, digest_of
 from capsula.core.names import printable
 from capsula.core.reapi import ActionResult, OutputFile
 from capsula.errors import CapsulaError, StoreUnreachable, UsageError
-from capsula.remotes import open_remote, urls
+from capsula.plugins.remotes import open_remote, urls
 from capsula.store.disk import DiskStore
 from capsula.store.outbox import Outbox
 from capsula.store.receive import Receiving
@@ -69,7 +69,7 @@ def doctor(target: Target, sheet: Sheet, asked: Sequence[str], *, as_json: bool)
 
 def push(target: Target, asked: Sequence[str]) -> int:
     """Send what waits for remote stores; 1 when some of it is left."""
-    from capsula.remotes import send_all
+    from capsula.plugins.remotes import send_all
 
     settings = target_settings(asked)
     names = urls(settings)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from capsula.core.capsule import Origin
-    from capsula.plugins import Session
+    from capsula.plugins.cached_run import Session
 
 # Not cached for a reason that the user sees anyway: said with -v only.
 SEEN = ("the command failed", "the command could not be started")

@@ -20,7 +20,7 @@ from capsula.worktree.listing import list_folder, list_names, look
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsula.engine import Report
-    from capsula.plugins import Session
+    from capsula.plugins.cached_run import Session
     from capsula.worktree.listing import Listing, Look
 
     Watched = tuple[str, tuple[str, ...] | None, frozenset[str], Listing]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from capsula.cli.recall import Area, Record, Seen
     from capsula.core.capsule import Origin
     from capsula.core.recipe import Recipe
-    from capsula.plugins import Session
+    from capsula.plugins.cached_run import Session
     from capsula.worktree.survey import Survey
     from capsula.worktree.workspace import Inputs, Outputs
 
@@ -154,7 +154,7 @@ def _greeting(origin: "Origin | None") -> bytes:
 def _journal_rest(session: "Session", report: engine.Report) -> str:
     """The journal's line of a later recall of this record, without its time."""
     from capsula.observe.journal import line_of
-    from capsula.plugins import journal_line
+    from capsula.plugins.cached_run import journal_line
 
     fields = journal_line(session, report)
     made_by = report.origin.run if report.origin is not None else ""

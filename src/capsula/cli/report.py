@@ -11,7 +11,7 @@ from capsula.core.node import DIRECTORY, LINK
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsula.core.node import Node
-    from capsula.plugins import Session
+    from capsula.plugins.cached_run import Session
 
 FORMAT = 1
 

@@ -5,7 +5,7 @@ import sys
 
 from capsula.config.options import BY_NAME
 from capsula.config.settings import Settings
-from capsula.remotes import send_all
+from capsula.plugins.remotes import send_all
 
 
 def main() -> None:

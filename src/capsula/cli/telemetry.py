@@ -18,7 +18,7 @@ from capsula.observe.post import Parcel, deliver
 from capsula.observe.span import Attribute, Place, Span, new_id
 
 if TYPE_CHECKING:
-    from capsula.plugins import Session
+    from capsula.plugins.cached_run import Session
 
 # Honeycomb takes strings of 64 KiB; nobody reads so much in one field.
 _LONGEST = 16_384

@@ -14,7 +14,7 @@ from capsula.core.names import printable
 from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError
 from capsula.execute.spawn import child_environment, exec_command
 from capsula.observe.journal import append
-from capsula.plugins import Session, compose, find_context, journal_line
+from capsula.plugins.cached_run import Session, compose, find_context, journal_line
 from capsula.store.layout import is_ours
 from capsula.store.size import maybe_sweep
 

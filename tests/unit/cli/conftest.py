@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from capsula import engine, plugins
+from capsula import engine
 from capsula.cli import recall as recalling
 from capsula.cli import wrapper
 from capsula.config.places import find_root
@@ -21,6 +21,7 @@ from capsula.config.settings import read_settings
 from capsula.core.digest import digest_of
 from capsula.core.result import from_result
 from capsula.errors import CapsulaError
+from capsula.plugins import cached_run
 from capsula.worktree import digests, listing
 from capsula.worktree.kept import Memory
 from capsula.worktree.workspace import Workspace
@@ -155,7 +156,9 @@ class Scene:
                 find_root=lambda given: find_root(given, self.cwd),
                 program="capsule",
             )
-            session = plugins.compose(asked, cwd=self.cwd, environ=dict(posix.environ), say=lambda text: None)
+            session = cached_run.compose(
+                asked, cwd=self.cwd, environ=dict(posix.environ), say=lambda text: None
+            )
         except CapsulaError as error:
             return SimpleNamespace(outcome=engine.UNCACHED, key=None, problem=error)
         session.workspace.memory = Memory("")
@@ -181,7 +184,7 @@ class Scene:
             find_root=lambda given: find_root(given, self.cwd),
             program="capsule",
         )
-        session = plugins.compose(asked, cwd=self.cwd, environ=dict(posix.environ), say=lambda text: None)
+        session = cached_run.compose(asked, cwd=self.cwd, environ=dict(posix.environ), say=lambda text: None)
         workspace = Workspace(session.recipe, Memory(""), session.workspace.hidden)
         workspace.inputs()
         inputs = {workspace.named(path) for path in workspace.input_paths()} - wanted.keys()
@@ -277,7 +280,7 @@ def staged() -> Iterator[Scene]:
             posix.environ.update(scene.environ)
             patch.setattr(listing, "TICK_NS", 0)
             patch.setattr(listing, "COARSE_TICK_NS", 0)
-            patch.setattr(plugins, "execute", scene.execute)
+            patch.setattr(cached_run, "execute", scene.execute)
             patch.setattr(wrapper, "exec_command", exec_command)
             patch.setattr(digests, "time", SimpleNamespace(time_ns=lambda: time.time_ns() + scene.offset))
             try:

@@ -1,4 +1,4 @@
-"""The composition root: from settings and the world outside to the objects that the engine works with."""
+"""A cached run, composed: its recipe and policy, and the store, work tree, context and executor that it works with."""
 
 import os
 import posix
@@ -6,7 +6,6 @@ import time
 
 from capsula import engine
 from capsula.config.places import (
-    default_store,
     find_root,
     find_store,
     hidden_directories,
@@ -18,7 +17,7 @@ from capsula.core.context import Context
 from capsula.core.digest import Digest
 from capsula.core.recipe import Recipe
 from capsula.core.secrets import mask
-from capsula.errors import CapsulaError, NotAvailable
+from capsula.errors import NotAvailable
 from capsula.execute.spawn import child_environment
 from capsula.probe import environment
 from capsula.store.flight import Flights
@@ -28,17 +27,14 @@ from capsula.worktree.workspace import Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable
 
-    from capsula.config.project import Project
     from capsula.config.settings import Settings
-    from capsula.engine.looking import Asked
     from capsula.execute import process
     from capsula.execute.watch import Watch
     from capsula.observe.span import Place
-    from capsula.ports import ActionCache, BlobStore, Inputs, Outcome, Probe
-    from capsula.remotes import Remotes
-    from capsula.vault.vault import Vault
+    from capsula.plugins.remotes import Remotes
+    from capsula.ports import ActionCache, BlobStore, Inputs, Outcome
 
 
 class Session:
@@ -122,18 +118,6 @@ def compose(
     workspace = Workspace(recipe, memory, hidden_directories(store_root, recipe, environ))
     if keep:
         workspace.stage_places = (f"{store_root}/tmp", cwd)
-    sampled = settings.verify_hits > 0 and int.from_bytes(os.urandom(4)) < settings.verify_hits * 2**32
-    policy = engine.Policy(
-        placebo=settings.placebo,
-        sampled=sampled and not settings.placebo,
-        cache_failure=settings.cache_failure,
-        failure_ttl=settings.cache_failure_ttl,
-        dry_run=settings.dry_run,
-        explain=settings.explain or settings.verbose,
-        job=settings.capsule_job or "",
-        keep=keep,
-        strict=settings.strict,
-    )
     spools: list[str] = []
     world = engine.World(
         tree=workspace,
@@ -155,7 +139,7 @@ def compose(
     session = Session(
         settings=settings,
         recipe=recipe,
-        policy=policy,
+        policy=_policy(settings, keep=keep),
         world=world,
         workspace=workspace,
         memory=memory,
@@ -164,6 +148,21 @@ def compose(
         remotes=remotes,
     )
     return session
+
+
+def _policy(settings: "Settings", *, keep: bool) -> engine.Policy:
+    sampled = settings.verify_hits > 0 and int.from_bytes(os.urandom(4)) < settings.verify_hits * 2**32
+    return engine.Policy(
+        placebo=settings.placebo,
+        sampled=sampled and not settings.placebo,
+        cache_failure=settings.cache_failure,
+        failure_ttl=settings.cache_failure_ttl,
+        dry_run=settings.dry_run,
+        explain=settings.explain or settings.verbose,
+        job=settings.capsule_job or "",
+        keep=keep,
+        strict=settings.strict,
+    )
 
 
 def journal_line(session: Session, report: engine.Report) -> "dict[str, str | int | float | bool]":
@@ -191,7 +190,7 @@ def open_remotes(settings: "Settings", root: str, say: "Callable[[str], None]") 
     """None where there are none, so that their modules aren't loaded. NotAvailable for one that isn't built."""
     if not (settings.remote or settings.backend not in ("disk", "dummy")) or not root:
         return None
-    from capsula.remotes import Remotes
+    from capsula.plugins.remotes import Remotes
     from capsula.store.layout import claim
 
     claim(root)
@@ -364,132 +363,3 @@ class _Past:
 def _passes_over_a_file(settings: "Settings", cwd: str) -> bool:
     """Whether a file of capsules is here that nobody asked for: an id alone, without inputs, is then a mistake."""
     return settings.file is None and any([os.path.lexists(os.path.join(cwd, name)) for name in LOCAL_FILES])
-
-
-# ------------------------------------------------------------------------------------------------ recorded runs
-
-
-def open_vault(root: str) -> "Vault":
-    """Raises CapsulaError or OSError when the directory can't be a vault."""
-    from capsula.vault.vault import Vault
-
-    vault = Vault(root)
-    vault.prepare()
-    return vault
-
-
-def recording_probes(
-    project: "Project", environ: "Mapping[str, str]", command: "Sequence[str]" = ()
-) -> "list[Asked]":
-    """Who looks at the context, in the order in which it is written down. `command` is what will run in it."""
-    from capsula.core.found import Surroundings
-    from capsula.engine.looking import Asked
-    from capsula.probe.plugin import PluginProbe
-
-    wanted = project.capture
-    probes = [
-        Asked(probe, wanted.time_limit, probe.name.partition(":")[0] in wanted.required)
-        for probe in _built_in(project, environ, command)
-    ]
-    around = Surroundings(project.root, environ)
-    for rule in wanted.probes:
-        probe = PluginProbe(rule.name, rule.module, rule.options, around)
-        limit = wanted.time_limit if rule.time_limit is None else rule.time_limit
-        probes.append(Asked(probe, limit, rule.name in wanted.required))
-    return probes
-
-
-def _built_in(
-    project: "Project", environ: "Mapping[str, str]", command: "Sequence[str]"
-) -> "Iterator[Probe]":
-    from capsula.probe.commands import CommandsProbe
-    from capsula.probe.git import GitProbe, free_stem
-    from capsula.probe.host import HostProbe
-    from capsula.probe.python import Memory as PythonMemory
-    from capsula.probe.python import PythonProbe
-    from capsula.probe.snapshot import Limits
-    from capsula.probe.variables import EnvironmentProbe
-
-    wanted = project.capture
-    yield HostProbe(wanted.include_cpu, environ)
-    yield EnvironmentProbe(
-        wanted.environment_variables,
-        environ,
-        keep=frozenset(wanted.keep),
-        others=wanted.others,
-        salt=os.urandom(16),
-    )
-    limits = Limits(wanted.file_limit, wanted.snapshot_limit)
-    # What they start ends before they are given up, or it would go on.
-    own_limit = wanted.time_limit * 0.9
-    stems: set[str] = set()
-    for name, path in wanted.repositories:
-        stem = free_stem(name, stems)
-        yield GitProbe(
-            name,
-            os.path.join(project.root, path),
-            path,
-            environ,
-            limits=limits,
-            contents=_Contents(environ),
-            seconds=own_limit,
-            stem=stem,
-        )
-    if wanted.files:
-        yield files_probe(tuple([(rule.path, rule.hash) for rule in wanted.files]), project.root)
-    yield PythonProbe(
-        environ,
-        command=command,
-        cwd=os.getcwd(),
-        memory=PythonMemory(_state(environ), wanted.check_seconds),
-    )
-    if wanted.commands:
-        yield CommandsProbe(wanted.commands, project.root, environ, own_limit)
-
-
-class _Contents:
-    """The store of this machine, opened when the first file is put there."""
-
-    def __init__(self, environ: "Mapping[str, str]") -> None:
-        self._environ = environ
-        self._store: tuple[BlobStore, ActionCache] | None = None
-
-    def put_file(self, path: str) -> Digest:
-        return self._opened()[0].put_file(path)
-
-    def hold(self, listed: bytes, files: "list[tuple[str, Digest, bool]]") -> None:
-        from capsula.core.digest import digest_of
-        from capsula.core.reapi import ActionResult, OutputFile
-
-        outputs = tuple([OutputFile(path=path, digest=blob, is_executable=x) for path, blob, x in files])
-        blobs, cache = self._opened()
-        blobs.put(listed)
-        cache.store(digest_of(listed), ActionResult(output_files=outputs))
-
-    def _opened(self) -> "tuple[BlobStore, ActionCache]":
-        if self._store is None:
-            self._store = open_store("disk", recording_store(self._environ))
-        return self._store
-
-
-def _state(environ: "Mapping[str, str]") -> str:
-    """Where is kept what saves reading; "" for nowhere: it can be done without."""
-    from capsula.store.layout import STATE, claim
-
-    try:
-        root = recording_store(environ)
-        claim(root)
-    except (CapsulaError, OSError):
-        return ""
-    return f"{root}/{STATE}"
-
-
-def recording_store(environ: "Mapping[str, str]") -> str:
-    """Where what recorded runs share is kept. NotAvailable where there is no home."""
-    return default_store({os.fsencode(name): os.fsencode(value) for name, value in environ.items()})
-
-
-def files_probe(rules: "tuple[tuple[str, str | None], ...]", root: str) -> "Probe":
-    from capsula.probe.files import FilesProbe
-
-    return FilesProbe(rules, root)
