@@ -13,7 +13,7 @@ from capsula.worktree.listing import is_fresh, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsula.cli.recall import Area, Record, Seen
+    from capsula.cli.recall import Area, Record, Restoring, Seen
     from capsula.core.capsule import Origin
     from capsula.core.recipe import Recipe
     from capsula.plugins.cached_run import Session
@@ -25,45 +25,25 @@ LONGEST_LOG = 65536
 
 def record_of(session: "Session", report: engine.Report, watched: "Seen") -> "Record | None":
     """The record of this run, None when it can't be recalled: something isn't watched, or too fresh, or too long."""
-    settings, recipe, inputs = session.settings, session.recipe, session.workspace.found
-    asked_more = (
-        settings.verbose
-        or settings.explain
-        or settings.json
-        or settings.placebo
-        or settings.verify_hits
-        or settings.honeycomb_dataset
-    )
-    logs = report.logs
-    if (
-        asked_more
-        or recipe.tool_commands
-        or inputs is None
-        or inputs.fresh
-        or report.key is None
-        or logs is None
-    ):
+    inputs, key, logs = session.workspace.found, report.key, report.logs
+    if inputs is None or inputs.fresh or key is None or logs is None or not _may_be_recalled(session):
         return None
     stdout, stderr, order = logs
     if isinstance(stdout, str) or isinstance(stderr, str) or len(stdout) + len(stderr) > LONGEST_LOG:
-        return None
-    if settings.store is not None and settings.store.startswith("~"):
-        return None
-    if settings.workspace_root is not None and not _is_plain(settings.workspace_root, recipe):
         return None
     if watched != watched_places(session):
         # Something changed while the command ran: what it was run with may not be what counts the next time.
         return None
     if any([seen and is_fresh(seen, inputs.taken_ns) for _, seen in watched]):
         return None
-    entry = entry_path(session.store_root, report.key.hash)
+    entry = entry_path(session.store_root, key.hash)
     head = _head_of(entry, report.origin)
     if not head:
         return None
-    variables = [(name.encode("utf-8", "surrogateescape"), _variable(name)) for name in recipe.environment]
+    names = session.recipe.environment
+    variables = [(name.encode("utf-8", "surrogateescape"), _variable(name)) for name in names]
     seen = session.workspace.seen
     outputs, modes = watched_outputs(seen) if seen is not None and not seen.fresh else (None, [])
-    greeting = _greeting(report.origin)
     answer = (
         entry,
         head,
@@ -72,10 +52,35 @@ def record_of(session: "Session", report: engine.Report, watched: "Seen") -> "Re
         stdout,
         stderr,
         order,
-        greeting,
+        _greeting(report.origin),
         session.store_root,
         _journal_rest(session, report),
     )
+    restoring = _restoring(session, report)
+    return (VERSION, watched, variables, _inputs(inputs), outputs, modes, answer, restoring)
+
+
+def _may_be_recalled(session: "Session") -> bool:
+    """Whether what was asked for is all that a recall does, and depends on nothing but what it looks at."""
+    settings, recipe = session.settings, session.recipe
+    asked_more = (
+        settings.verbose
+        or settings.explain
+        or settings.json
+        or settings.placebo
+        or settings.verify_hits
+        or settings.honeycomb_dataset
+    )
+    if asked_more or recipe.tool_commands:
+        return False
+    if settings.store is not None and settings.store.startswith("~"):
+        return False
+    return settings.workspace_root is None or _is_plain(settings.workspace_root, recipe)
+
+
+def _restoring(session: "Session", report: engine.Report) -> "Restoring":
+    """What a recall needs when the outputs have to be put back."""
+    recipe = session.recipe
     rows = [
         (
             name,
@@ -87,7 +92,7 @@ def record_of(session: "Session", report: engine.Report, watched: "Seen") -> "Re
         )
         for name, node in report.nodes.items()
     ]
-    restoring = (
+    return (
         "capsule",
         recipe.capsule_id,
         recipe.root,
@@ -97,7 +102,6 @@ def record_of(session: "Session", report: engine.Report, watched: "Seen") -> "Re
         session.store_root,
         rows,
     )
-    return (VERSION, watched, variables, _inputs(inputs), outputs, modes, answer, restoring)
 
 
 def watched_places(session: "Session") -> "Seen":

@@ -43,19 +43,9 @@ def wrap(program: str, argv: "list[str]") -> int:
         command = guess_command(argv)
         if command:
             exec_command(tuple(command), child_environment(environ))
-    home = environ.get(b"HOME")
 
     def read(*, lenient: bool) -> "Settings":
-        cwd = posix.getcwd()
-        return read_settings(
-            argv,
-            environ_args=variable,
-            home=home.decode("utf-8", "surrogateescape") if home else None,
-            cwd=cwd,
-            find_root=lambda given: find_root(given, cwd),
-            program=program,
-            lenient=lenient,
-        )
+        return _read(program, argv, variable, environ, lenient=lenient)
 
     problem: CapsulaError | None = None
     try:
@@ -81,13 +71,10 @@ def wrap(program: str, argv: "list[str]") -> int:
 
     place = _place(environ) if settings.honeycomb_dataset or is_watched() else None
     try:
-        session = compose(settings, cwd=cwd, environ=environ, say=say)
+        session, lack = _composed(settings, cwd, environ, say)
     except UsageError as error:
         return _bad_start(program, argv, variable, environ, problem or error)
-    except (NotAvailable, StoreError) as error:
-        # No store: the command runs all the same, with the inputs hash in its environment.
-        problem, settings.backend, settings.remote = error, "dummy", ()
-        session = compose(settings, cwd=cwd, environ=environ, say=say)
+    problem = lack or problem
     session.place = place
     if settings.inputs_hash:
         return _print_inputs_hash(session, environ, say)
@@ -96,6 +83,34 @@ def wrap(program: str, argv: "list[str]") -> int:
         if settings.strict or isinstance(problem, RemoteRequired):
             return STRICT_EXIT
     return _run(session, program, argv, problem)
+
+
+def _read(
+    program: str, argv: "list[str]", variable: "str | None", environ: "dict[bytes, bytes]", *, lenient: bool
+) -> "Settings":
+    home = environ.get(b"HOME")
+    cwd = posix.getcwd()
+    return read_settings(
+        argv,
+        environ_args=variable,
+        home=home.decode("utf-8", "surrogateescape") if home else None,
+        cwd=cwd,
+        find_root=lambda given: find_root(given, cwd),
+        program=program,
+        lenient=lenient,
+    )
+
+
+def _composed(
+    settings: "Settings", cwd: str, environ: "dict[bytes, bytes]", say: "Callable[[str], None]"
+) -> "tuple[Session, CapsulaError | None]":
+    """The run, and why it has no store if it has none: the command runs all the same, with the inputs hash in its
+    environment."""
+    try:
+        return compose(settings, cwd=cwd, environ=environ, say=say), None
+    except (NotAvailable, StoreError) as error:
+        settings.backend, settings.remote = "dummy", ()
+        return compose(settings, cwd=cwd, environ=environ, say=say), error
 
 
 def _understood(
