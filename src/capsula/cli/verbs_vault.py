@@ -18,11 +18,22 @@ SECTIONS = (
 
 
 def register(nouns: Verbs) -> None:
+    _add_capture(nouns)
+    _add_monitor(nouns)
+    _add_show(nouns)
+    _add_diff(nouns)
+    _add_bundles(nouns)
+
+
+def _add_capture(nouns: Verbs) -> None:
     captured = add(nouns, "capture", "seal the context of now in the vault", has_store=False)
     add_directory(captured)
     captured.add_argument("-q", "--quiet", action="store_true", help="don't print the capsule's directory")
     _add_keep(captured)
     captured.set_defaults(verb=_capture)
+
+
+def _add_monitor(nouns: Verbs) -> None:
     monitored = add(
         nouns,
         "monitor",
@@ -63,6 +74,8 @@ def register(nouns: Verbs) -> None:
         help="a section of the context that its result depends on, like python",
     )
 
+
+def _add_show(nouns: Verbs) -> None:
     showing = add(
         nouns,
         "show",
@@ -79,8 +92,6 @@ def register(nouns: Verbs) -> None:
     showing.add_argument("--file", metavar="NAME", help="one file of it, as it is")
     showing.add_argument("--verify", action="store_true", help="whether every file is as it was sealed")
     showing.set_defaults(verb=_show)
-    _add_diff(nouns)
-    _add_bundles(nouns)
 
 
 def _add_diff(nouns: Verbs) -> None:
