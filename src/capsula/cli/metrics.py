@@ -12,8 +12,8 @@ from capsula.cli.render import BOLD, CYAN, DIM, Cell, Column, Sheet, counted, cu
 from capsula.core.names import printable
 from capsula.engine import columns
 from capsula.engine.live import ENDED, FOLDER
+from capsula.vault.layout import VaultError
 from capsula.vault.record import Capsule
-from capsula.vault.vault import VaultError
 
 MOST = 40
 COLUMNS = 24

@@ -15,9 +15,9 @@ from capsula.core.names import printable
 from capsula.errors import UsageError
 from capsula.vault import removal
 from capsula.vault.index import Index
+from capsula.vault.layout import VaultError
 from capsula.vault.record import Capsule
 from capsula.vault.removal import Doomed, Rules
-from capsula.vault.vault import VaultError
 
 
 def remove(directory: str | None, asked: Sequence[str], *, sure: bool, force: bool) -> int:

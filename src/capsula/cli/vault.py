@@ -17,9 +17,9 @@ from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
 from capsula.vault import record as records
 from capsula.vault import remarks
+from capsula.vault.layout import VaultError
 from capsula.vault.record import Capsule
 from capsula.vault.remarks import Remarks
-from capsula.vault.vault import VaultError
 
 SHOWN_LINES = 10
 

@@ -29,7 +29,7 @@ from capsula.vault.bundle import (
     sealed,
 )
 from capsula.vault.compression import Sink, damage_told, uncompressed
-from capsula.vault.vault import RECORD
+from capsula.vault.layout import RECORD
 
 _BLOCK = tarfile.BLOCKSIZE
 _PIECE = 1 << 20

@@ -21,9 +21,9 @@ from capsula.vault.archive import Reader
 from capsula.vault.blobs import Blobs, sealed_mode
 from capsula.vault.bundle import BundleError, Entry, Kind, Manifest, Member, Packed
 from capsula.vault.durability import flush
+from capsula.vault.layout import RECORD, TOLD, VaultError
 from capsula.vault.record import read_capsule
 from capsula.vault.remarks import Remarks
-from capsula.vault.vault import RECORD, TOLD, VaultError
 
 
 @dataclass(frozen=True, slots=True)

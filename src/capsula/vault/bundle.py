@@ -22,9 +22,9 @@ from typing import Any
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, UsageError
 from capsula.vault import remarks
+from capsula.vault.layout import FORMAT as FORMAT_OF_RECORD
+from capsula.vault.layout import RECORD
 from capsula.vault.remarks import Remarks
-from capsula.vault.vault import FORMAT as FORMAT_OF_RECORD
-from capsula.vault.vault import RECORD
 
 FORMAT = 1
 MANIFEST = "capsula-bundle.json"

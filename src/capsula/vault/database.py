@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from capsula.errors import NotAvailable
+from capsula.vault.layout import VaultError
 from capsula.vault.ours import make_place, place
-from capsula.vault.vault import VaultError
 
 try:
     import sqlite3

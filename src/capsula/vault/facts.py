@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from capsula.vault.flat import Scalar
+from capsula.vault.layout import VaultError
 from capsula.vault.record import Capsule
-from capsula.vault.vault import VaultError
 
 Fact = Scalar | tuple[Scalar, ...]
 Facts = dict[str, Fact]

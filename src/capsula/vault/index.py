@@ -26,12 +26,12 @@ from typing import Any, Self, TypeVar
 from capsula.vault import remarks
 from capsula.vault.database import Connection, Database, Error, is_damage
 from capsula.vault.facts import Fact, Facts
+from capsula.vault.layout import VaultError
 from capsula.vault.query import Condition, named
 from capsula.vault.record import DAMAGED, Capsule, read_capsule
 from capsula.vault.remarks import NONE, Remarks
 from capsula.vault.rows import Memory, Part, Row, read_row
 from capsula.vault.stamps import capsule_stamps, is_there, remark_stamps
-from capsula.vault.vault import VaultError
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]

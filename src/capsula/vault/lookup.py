@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from capsula.core.names import printable
 from capsula.errors import UsageError
 from capsula.vault.index import Found, Index
+from capsula.vault.layout import VaultError
 from capsula.vault.query import Condition, Test
 from capsula.vault.record import DAMAGED, Capsule, read_capsule
-from capsula.vault.vault import VaultError
 
 
 def resolve(root: str, asked: str, progress: Callable[[int, int], None] | None = None) -> Capsule:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from capsula.core.names import printable
-from capsula.vault.vault import MARK, VaultError
+from capsula.vault.layout import MARK, VaultError
 
 OURS = ".capsula"
 

@@ -15,8 +15,8 @@ from capsula.vault import bundle, remarks
 from capsula.vault.archive import Writer
 from capsula.vault.bundle import BundleError, Kind, Manifest, Member, Packed
 from capsula.vault.compression import compressed
+from capsula.vault.layout import RECORD
 from capsula.vault.record import Capsule
-from capsula.vault.vault import RECORD
 
 _PIECE = 1 << 20
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from capsula.core.names import from_text, printable, to_text
-from capsula.vault.vault import PACKAGES, RECORD, VaultError, boot_id
+from capsula.vault.layout import PACKAGES, RECORD, VaultError
+from capsula.vault.vault import boot_id
 
 CRASHED, DAMAGED = "crashed", "damaged"
 

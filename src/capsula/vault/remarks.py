@@ -18,8 +18,8 @@ from typing import Any
 
 from capsula.core.names import printable
 from capsula.errors import UsageError
+from capsula.vault.layout import VaultError
 from capsula.vault.ours import locked, make_place, place
-from capsula.vault.vault import VaultError
 
 FOLDER = "notes"
 _ID = re.compile(r"[0-9a-f]{1,64}", re.ASCII)

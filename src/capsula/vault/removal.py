@@ -16,9 +16,9 @@ from capsula.core.names import printable
 from capsula.vault import incoming, remarks
 from capsula.vault.blobs import Blobs
 from capsula.vault.index import Found
+from capsula.vault.layout import RECORD, VaultError
 from capsula.vault.ours import make_place, place
 from capsula.vault.record import CRASHED, DAMAGED
-from capsula.vault.vault import RECORD, VaultError
 
 REMOVED = "removed"
 _MINE_ALONE_S = 86400

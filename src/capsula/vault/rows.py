@@ -10,9 +10,9 @@ from typing import Any
 
 from capsula.vault import remarks
 from capsula.vault.facts import flatten, read_contents, sections
+from capsula.vault.layout import VaultError
 from capsula.vault.record import DAMAGED, read_capsule
 from capsula.vault.text import sayings
-from capsula.vault.vault import VaultError
 
 # Its digest, and its names and values as JSON.
 Part = tuple[bytes, str, str]

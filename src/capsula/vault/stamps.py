@@ -6,9 +6,9 @@ import os
 import time
 
 from capsula.core.names import printable
+from capsula.vault.layout import RECORD, VaultError
 from capsula.vault.ours import place
 from capsula.vault.remarks import FOLDER
-from capsula.vault.vault import RECORD, VaultError
 
 # Two changes that fit into one tick of the clock of a file system leave the same times.
 _FRESH_NS = 2_000_000_000

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from capsula.vault.facts import Contents
+from capsula.vault.layout import PACKAGES
 from capsula.vault.record import Capsule
-from capsula.vault.vault import PACKAGES
 
 _LONGEST = 20_000
 # Every capsule has files of these names: who searches for `run` doesn't mean them.

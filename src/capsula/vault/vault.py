@@ -22,20 +22,13 @@ from capsula.core.names import printable, to_text
 from capsula.errors import CapsulaError
 from capsula.vault.blobs import Blobs, clone_into, digest_of, sealed_mode
 from capsula.vault.durability import flush
+from capsula.vault.layout import FORMAT, MARK, PACKAGES, RECORD, TOLD, VaultError
+from capsula.vault.remarks import Remarks, change
 
-FORMAT = 1
-MARK, RECORD = ".capsula-vault", "capsule.json"
-PACKAGES = "packages.json"
-# They tell of one run, so no other capsule has the same.
-TOLD = ("context.json", "pre-run-info.json", "post-run-info.json", "metrics.json")
 _NAMES = {RECORD, *TOLD, PACKAGES, "samples.json", "stdout.txt", "stderr.txt", "live", "said"}
 _CHUNK = 1 << 20
 _LARGE = 1 << 20  # to look for such a file in the vault costs less than to copy it once more
 _LONGEST = 150
-
-
-class VaultError(CapsulaError):
-    """The vault, or a capsule in it, can't be what it is asked to be."""
 
 
 class Vault:
@@ -167,8 +160,6 @@ class Draft:
 
     def _remark(self, tags: object, note: object) -> None:
         """What the run says of itself is where people look for it, and can change it."""
-        from capsula.vault.remarks import Remarks, change
-
         said = Remarks(note=note if isinstance(note, str) else "")
         said = said.with_tags([str(tag) for tag in tags] if isinstance(tags, list) else ())
         if said != Remarks():

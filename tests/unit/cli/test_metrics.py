@@ -13,8 +13,8 @@ from capsula.cli import metrics
 from capsula.cli.render import Sheet
 from capsula.engine import columns, live
 from capsula.engine.live import Pen, metric_line
+from capsula.vault.layout import VaultError
 from capsula.vault.record import Capsule
-from capsula.vault.vault import VaultError
 
 PLAIN = Sheet()
 

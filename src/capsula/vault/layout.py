@@ -1,0 +1,13 @@
+"""What the files of a vault and of its capsules are called, and the error of all that has to do with them."""
+
+from capsula.errors import CapsulaError
+
+FORMAT = 1
+MARK, RECORD = ".capsula-vault", "capsule.json"
+PACKAGES = "packages.json"
+# They tell of one run, so no other capsule has the same.
+TOLD = ("context.json", "pre-run-info.json", "post-run-info.json", "metrics.json")
+
+
+class VaultError(CapsulaError):
+    """The vault, or a capsule in it, can't be what it is asked to be."""
