@@ -109,13 +109,17 @@ def test_a_failure_is_shared_when_asked(ws, shared) -> None:
 def test_it_is_sent_by_another_process_when_asked(ws, shared) -> None:
     ws.write("in.txt", "background")
     ws.write("capsula.toml")
-    ws.capsule(*shared, "--upload", "background", *ASK, do=DO)
+    trust = ws.tool("keygen", str(ws.path("key.pem"))).out
+    ws.write("trust.toml", f'{trust}refs = ["refs/heads/main"]\n')
+    signed = ("--sign_key", "key.pem", "--ref", "refs/heads/main")
+    ws.capsule(*shared, "--upload", "background", *signed, *ASK, do=DO)
     until = time.monotonic() + 60
     while any(path.is_file() for path in ws.store.glob("spool/*/*")):
         assert time.monotonic() < until, "it was never sent"
         time.sleep(0.02)
     another_machine(ws)
-    assert ws.capsule(*shared, *ASK, do=DO).ran == 0
+    done = ws.capsule(*shared, "--trust", "trust.toml", *ASK, do=DO)
+    assert (done.ran, done.said) == (0, [])
 
 
 @pytest.mark.parametrize("where", ["out/a", "stdout"])

@@ -130,7 +130,12 @@ class Workspace:
         return Done(done.returncode, text(done.stdout), text(done.stderr), self.marks() - before)
 
     def start(
-        self, *options: str, do: str, cwd: Path | None = None, env: dict[str, str] | None = None, **popen: Any
+        self,
+        *options: str,
+        do: str | None = None,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        **popen: Any,
     ) -> "subprocess.Popen[bytes]":
         """The same, without waiting for its end."""
         process = subprocess.Popen(

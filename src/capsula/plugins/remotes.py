@@ -49,7 +49,11 @@ HANDED_ON = (
     "upload_timeout",
     "remote_header",
     *S3_OPTIONS,
+    "builder",
+    "tier",
+    "ref",
 )
+FILES_HANDED_ON = ("remote_ca", "remote_cert", "remote_key", "credential_helper", "sign_key")
 _BACKGROUND_SECONDS = 600.0
 
 
@@ -147,14 +151,18 @@ def send_all(settings: "Settings", root: str) -> list[StoreError]:
     for url in urls(settings):
         remote = Guarded(_signed(Sealed(open_remote(url, settings)), settings), Breaker("", url))
         deadline = time.monotonic() + max(settings.upload_timeout, _BACKGROUND_SECONDS)
-        if error := empty(Outbox(root, remote.name), near, remote, deadline):
-            found.append(error)
+        try:
+            if error := empty(Outbox(root, remote.name), near, remote, deadline):
+                found.append(error)
+        finally:
+            remote.close()
     return found
 
 
 def leave_to_another(settings: "Settings", root: str) -> None:
     """Start a process of its own that sends what waits. The settings, which may hold credentials, go through a pipe."""
     asked = {name: getattr(settings, name) for name in HANDED_ON}
+    asked |= {name: _found_from_anywhere(getattr(settings, name)) for name in FILES_HANDED_ON}
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "capsula.cli.send"],
         cwd="/",
@@ -166,6 +174,13 @@ def leave_to_another(settings: "Settings", root: str) -> None:
     assert process.stdin is not None
     with process.stdin as pipe:
         pipe.write(json.dumps([root, asked]).encode())
+
+
+def _found_from_anywhere(path: str | None) -> str | None:
+    """A program may be named without a directory, and a key be in a variable."""
+    if path is None or path.startswith("env:") or (os.sep not in path and shutil.which(path)):
+        return path
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def urls(settings: "Settings") -> list[str]:

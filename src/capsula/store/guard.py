@@ -105,10 +105,15 @@ class Guarded:
     def fetch(
         self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
     ) -> None:
-        """Once: whoever asks knows better what is still to be fetched."""
+        """What has come by then isn't fetched again."""
         gate = _Gate(receive)
+
+        def fetch() -> None:
+            left = [digest for digest in digests if digest.hash not in gate.finished]
+            self._remote.fetch(left, gate.receive, deadline)
+
         try:
-            self._try(lambda: self._remote.fetch(digests, gate.receive, deadline), deadline, tries=1)
+            self._try(fetch, deadline)
         finally:
             gate.close()
 
@@ -121,15 +126,17 @@ class Guarded:
     def close(self) -> None:
         self._remote.close()
 
-    def _try(self, work: "Callable[[], T]", deadline: float, tries: int = TRIES) -> "T":
+    def _try(self, work: "Callable[[], T]", deadline: float) -> "T":
         if self._breaker.is_open():
             raise StoreUnreachable(f"{self.name} is left alone for a minute after it failed")
-        for number in range(1, tries + 1):
+        # Where others took all the time, this one hasn't failed.
+        in_time(self.name, deadline)
+        for number in range(1, TRIES + 1):
             try:
                 answer = self._in_time(work, deadline)
             except StoreUnreachable:
                 wait = random.uniform(0.02, 0.05) * 4**number
-                if number < tries and time.monotonic() + wait < deadline:
+                if number < TRIES and time.monotonic() + wait < deadline:
                     self._pause(wait)
                     continue
                 self._breaker.failed()
@@ -176,12 +183,13 @@ class _Gate:
         self._lock = allocate_lock()
         self._given: list[_Passing] = []
         self._closed = False
+        self.finished: set[str] = set()
 
     def receive(self, digest: Digest) -> "_Passing":
         with self._lock:
             if self._closed:
                 raise _late()
-            self._given.append(_Passing(self._receive(digest)))
+            self._given.append(_Passing(self._receive(digest), lambda: self.finished.add(digest.hash)))
             return self._given[-1]
 
     def close(self) -> None:
@@ -194,8 +202,9 @@ class _Gate:
 class _Passing:
     """One receiver, until it has finished or was abandoned; whichever comes first, in whichever thread."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, finished: "Callable[[], object]") -> None:
         self._receiver: Receiver | None = receiver
+        self._finished = finished
         self._lock = allocate_lock()
 
     def write(self, piece: "bytes | memoryview") -> None:
@@ -210,6 +219,7 @@ class _Passing:
                 raise _late()
             receiver, self._receiver = self._receiver, None
             receiver.finish()
+            self._finished()
 
     def abandon(self) -> None:
         with self._lock:

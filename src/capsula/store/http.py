@@ -13,6 +13,7 @@ from _thread import allocate_lock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from capsula.core.digest import Digest
@@ -63,6 +64,7 @@ class HttpStore:
                 return None
             self._expect(answer, (200,))
             content = _all(answer, _LARGEST_ENTRY)
+            self._expect_all(answer)
         return decode(ActionResult, content)
 
     def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
@@ -94,6 +96,7 @@ class HttpStore:
                     while piece := answer.read(CHUNK):
                         in_time(self.name, deadline)
                         receiver.write(piece)
+                    self._expect_all(answer)
 
         each(digests, get, CONNECTIONS)
 
@@ -120,17 +123,11 @@ class HttpStore:
 
     @contextmanager
     def _ask(
-        self, verb: str, path: str, deadline: float, body: object = None, size: int | None = None
+        self, verb: str, path: str, deadline: float, body: Any = None, size: int | None = None
     ) -> Iterator[http.client.HTTPResponse]:
         """One request on a connection that is kept if all went well. What the network does is StoreUnreachable."""
-        connection = self._connection(in_time(self.name, deadline))
-        headers = dict(self._headers)
-        if body is not None:
-            headers["Content-Type"] = "application/octet-stream"
-            headers["Content-Length"] = str(len(body) if isinstance(body, bytes) else size)
+        connection, answer = self._answer(verb, path, deadline, body, size)
         try:
-            connection.request(verb, self._path + path, body=body, headers=headers)  # type: ignore[arg-type]
-            answer = connection.getresponse()
             yield answer
             answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -144,6 +141,31 @@ class HttpStore:
         else:
             with self._lock:
                 self._idle.append(connection)
+
+    def _answer(
+        self, verb: str, path: str, deadline: float, body: Any, size: int | None
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """Its head. A connection that was kept may have been closed meanwhile (servers do so after a minute): that is
+        no failure, and the next is used, in the end a new one."""
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = "application/octet-stream"
+            headers["Content-Length"] = str(len(body) if isinstance(body, bytes) else size)
+        while True:
+            connection = self._connection(in_time(self.name, deadline))
+            was_open = connection.sock is not None
+            try:
+                if size is not None:
+                    body.seek(0)
+                connection.request(verb, self._path + path, body=body, headers=headers)
+                return connection, connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if not (was_open and isinstance(error, ConnectionError)):
+                    raise StoreUnreachable(f"{self.name}: {_told(error)}") from error
+            except BaseException:
+                connection.close()
+                raise
 
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
         with self._lock:
@@ -160,6 +182,11 @@ class HttpStore:
 
     def _is_here(self) -> bool:
         return self._host in ("localhost", "::1") or self._host.startswith("127.")
+
+    def _expect_all(self, answer: http.client.HTTPResponse) -> None:
+        """http.client doesn't say when a connection ended before what was announced had come."""
+        if answer.length:
+            raise StoreUnreachable(f"{self.name}: the answer ended {answer.length} bytes too early")
 
     def _expect(self, answer: http.client.HTTPResponse, good: tuple[int, ...]) -> None:
         if answer.status in good:

@@ -115,7 +115,7 @@ class ObjectStore:
             path = path_of(digest)
             try:
                 self._put(digest, path, deadline)
-            except (BaseError, PermissionError) as error:
+            except (BaseError, PermissionError, OSError) as error:
                 raise self._refused(error) from error
 
         each(digests, put, CONNECTIONS)
@@ -207,12 +207,21 @@ class ObjectStore:
         return f"{self._prefix}cas/{digest.hash[:2]}/{digest.hash}"
 
     def _refused(self, error: BaseException) -> StoreError:
-        text = " ".join(str(error).split("\n\n")[0].split())[:300]
+        text = " ".join(str(error).split("\n\n")[0].split())
+        what = f"{self.name}: {_told(text)}"
         if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
-            return StoreError(f"{self.name}: {text}", hint="capsula cache doctor says what is missing")
-        if isinstance(error, GenericError) and _is_for_good(text):
-            return StoreError(f"{self.name}: {text}")
-        return StoreUnreachable(f"{self.name}: {text}")
+            return StoreError(what, hint="capsula cache doctor says what is missing")
+        if isinstance(error, FileNotFoundError) or (isinstance(error, GenericError) and _is_for_good(text)):
+            return StoreError(what)
+        return StoreUnreachable(what)
+
+
+def _told(text: str) -> str:
+    """What the server said, out of what obstore says of it: which request it was, and how long it took, is no news."""
+    said = text.rpartition(" - ")[2].removeprefix("Server returned non-2xx status code: ")
+    status, _, body = said.partition(": ")
+    parts = [body.partition(f"<{tag}>")[2].partition("<")[0] for tag in ("Code", "Message")]
+    return ": ".join([status, *filter(None, parts)]) if parts[0] else said[:300]
 
 
 def _is_for_good(text: str) -> bool:

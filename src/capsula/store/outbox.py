@@ -20,6 +20,7 @@ from capsula.store.layout import SPOOL, blob_path, discard, is_hash, make_direct
 
 # After so many days nobody needs it any more; after so many tries it is something about this result.
 _DAYS, _TRIES = 7, 20
+_REFUSALS = 3
 
 
 class Outbox:
@@ -79,17 +80,24 @@ class Outbox:
 
 
 def empty(box: Outbox, near: DiskStore, remote: Remote, deadline: float) -> StoreError | None:
-    """Send what waits, as far as time allows; what keeps the rest from being sent, None when nothing is left."""
+    """Send what waits, as far as time allows; what keeps the rest from being sent, None when nothing is left.
+
+    One that is refused (too large for the server, say) doesn't hold up those behind it; several in a row are all.
+    """
+    refused: list[StoreError] = []
     for action in box.waiting():
         try:
             send(near, remote, action, deadline)
         except StoreError as error:
             box.tried(action)
-            return error
+            refused.append(error)
+            if len(refused) == _REFUSALS:
+                break
+            continue
         except CapsulaError:
             pass  # it isn't here any more, or isn't whole
         box.remove(action)
-    return None
+    return refused[0] if refused else None
 
 
 def send(near: DiskStore, remote: Remote, action: Digest, deadline: float) -> None:

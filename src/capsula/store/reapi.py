@@ -75,6 +75,10 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.enable_retries", 0),
+    # How often it is tried is decided elsewhere; by default a channel that failed refuses all for a second.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # which is how long connecting may take
+    ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", 16 << 20),
 )
 
@@ -86,6 +90,10 @@ class Certificates:
     trusted: bytes | None = None
     key: bytes | None = None
     chain: bytes | None = None
+
+
+class _Unimplemented(StoreError):
+    """The server doesn't know this call."""
 
 
 class ReapiStore:
@@ -189,19 +197,19 @@ class ReapiStore:
         """What the server says that it can; asked once. One that says nothing can what every server can."""
         with self._lock:
             if self._known is None:
-                asked = CapabilitiesRequest(instance_name=self._instance)
-                try:
-                    told = self._call(
-                        f"{_REAPI}.Capabilities/GetCapabilities", asked, ServerCapabilities, deadline
-                    )
-                    self._known = told.cache_capabilities
-                except WireError:
-                    pass
-                self._known = self._known or CacheCapabilities()
-                functions = self._known.digest_functions
-                if functions and SHA256_FUNCTION not in functions:
-                    raise StoreError(f"{self.name} doesn't use SHA-256, and Capsula knows nothing else")
+                self._known = self._ask_capabilities(deadline)
             return self._known
+
+    def _ask_capabilities(self, deadline: float) -> CacheCapabilities:
+        asked = CapabilitiesRequest(instance_name=self._instance)
+        try:
+            path = f"{_REAPI}.Capabilities/GetCapabilities"
+            told = self._call(path, asked, ServerCapabilities, deadline).cache_capabilities
+        except (WireError, _Unimplemented):
+            told = None
+        if told is not None and told.digest_functions and SHA256_FUNCTION not in told.digest_functions:
+            raise StoreError(f"{self.name} doesn't use SHA-256, and Capsula knows nothing else")
+        return told or CacheCapabilities()
 
     # ------------------------------------------------------------------------------------------------ batches
 
@@ -357,6 +365,8 @@ class ReapiStore:
 
     def _refused(self, code: grpc.StatusCode, details: str) -> StoreError:
         what = f"{self.name}: {code.name}: {' '.join(details.split())[:200]}".rstrip(": ")
+        if code == grpc.StatusCode.UNIMPLEMENTED:
+            return _Unimplemented(what)
         if code in _RETRY:
             return StoreUnreachable(what)
         refused = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)

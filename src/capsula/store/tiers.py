@@ -73,9 +73,11 @@ class Tiers:
         # Once a run: when it looks again, after it has waited for another process here, only this disk has news.
         readers = () if action.hash in self._asked else self._readers
         self._asked.add(action.hash)
-        for remote in readers:
+        for at, remote in enumerate(readers):
+            # Each has its share of the time that is left: one that is silent doesn't take that of the next.
+            now = time.monotonic()
             try:
-                found = remote.lookup(action, deadline)
+                found = remote.lookup(action, now + (deadline - now) / (len(readers) - at))
             except (StoreError, WireError) as error:
                 self._trouble(remote, error)
                 continue
@@ -128,36 +130,45 @@ class Tiers:
     # ------------------------------------------------------------------------------------------------ inside
 
     def _fetch(self, digests: Sequence[Digest], source: Remote | None, patience: float) -> None:
-        """From the remote that had the entry, then from the others. BlobMissing when one of them is nowhere."""
+        """From the remote that had the entry, then from the others. BlobMissing when one of them is nowhere, which then
+        says whose trouble it was: whoever asked tells it, once."""
         absent = list({digest.hash: digest for digest in digests if digest.size_bytes}.values())
         if len(absent) < len(digests) and not self.near.has(EMPTY):
             self.near.put(b"")
         deadline = time.monotonic() + patience
-        reason: CapsulaError = BlobMissing("it is in no store")
-        for remote in [each for each in (source, *self._readers) if each is not None]:
+        troubles: list[tuple[Remote, StoreError]] = []
+        for remote in dict.fromkeys(each for each in (source, *self._readers) if each is not None):
             for _ in range(_FETCHES):
                 if not absent:
-                    return
+                    break
                 try:
                     remote.fetch(absent, self._receiving, deadline)
-                except BlobMissing as error:
-                    reason = error
                 except StoreError as error:
-                    self._trouble(remote, error)
-                    reason = error
+                    if not isinstance(error, BlobMissing):
+                        self._refuse_if_strict(error)
+                    troubles.append((remote, error))
                 still = self.near.missing(absent)
                 if len(still) == len(absent):
                     break
                 absent = still
+        told = [trouble for trouble in troubles if not isinstance(trouble[1], BlobMissing)]
         if absent:
+            self._told.update(remote.name for remote, _ in told)
+            reasons = [reason for _, reason in told or troubles]
+            reason = reasons[0] if reasons else BlobMissing("it is in no store")
             raise BlobMissing(f"the blob {absent[0]!r} can't be had: {reason.what}", hint=reason.hint)
+        for remote, reason in told:
+            self._trouble(remote, reason)
 
     def _receiving(self, digest: Digest) -> Receiving:
         return Receiving(self.near.root, digest, time.time)
 
-    def _trouble(self, remote: Remote, error: CapsulaError) -> None:
+    def _refuse_if_strict(self, error: CapsulaError) -> None:
         if self._strict:
             raise RemoteRequired(error.what, hint=error.hint) from error
+
+    def _trouble(self, remote: Remote, error: CapsulaError) -> None:
+        self._refuse_if_strict(error)
         if remote.name not in self._told:
             self._told.add(remote.name)
             what = error.what if remote.name in error.what else f"{remote.name}: {error.what}"

@@ -140,3 +140,31 @@ def test_a_bug_in_a_library_is_a_store_that_cannot_be_reached(guarded: Callable[
     remote = Moody(*(ZeroDivisionError("oh") for _ in range(TRIES)))
     with pytest.raises(StoreUnreachable, match="ZeroDivisionError"):
         guarded(remote).lookup(ACTION, soon())
+
+
+def test_what_has_come_is_not_fetched_again(guarded: Callable[..., Guarded], tmp_path: Path) -> None:
+    asked: list[list[Digest]] = []
+
+    class Breaking(MemoryRemote):
+        def fetch(self, digests, receive, deadline) -> None:
+            asked.append(list(digests))
+            super().fetch(digests[:1], receive, deadline)
+            if len(digests) > 1:
+                raise away()
+
+    remote = Breaking()
+    (tmp_path / "desk").mkdir()
+    desk = Desk(tmp_path / "desk")
+    blobs = [desk.blob(b"%d" % number) for number in range(TRIES)]
+    remote.send(blobs, desk.path_of, soon())
+    guard = guarded(remote)
+    guard.fetch(blobs, desk.receive, soon())
+    assert asked == [blobs, blobs[1:], blobs[2:]]
+    assert not guard.is_left_alone()
+
+
+def test_one_whose_time_others_took_has_not_failed(guarded: Callable[..., Guarded]) -> None:
+    guard = guarded(Moody())
+    with pytest.raises(StoreUnreachable, match="in time"):
+        guard.lookup(ACTION, time.monotonic() - 1)
+    assert not guard.is_left_alone()

@@ -10,7 +10,7 @@ from capsula.core.node import DIRECTORY, FILE, Node
 from capsula.core.reapi import Action, ActionResult, Command
 from capsula.core.result import to_result
 from capsula.core.wire import encode
-from capsula.errors import StoreUnreachable
+from capsula.errors import StoreError, StoreUnreachable
 from capsula.store.disk import DiskStore
 from capsula.store.outbox import Outbox, empty
 from capsula.testing_remotes import MemoryRemote, soon
@@ -128,3 +128,34 @@ def test_an_action_that_may_hold_a_secret_is_not_sent(near: DiskStore, box: Outb
     assert empty(box, near, far, soon()) is None
     assert far.sent == []
     assert action.hash in far.entries
+
+
+def test_one_that_is_refused_does_not_hold_up_the_others(near: DiskStore, box: Outbox) -> None:
+    actions = [stored(near, number) for number in range(7)]
+    asked: list[str] = []
+
+    class Choosy(MemoryRemote):
+        refused: tuple[str, ...] = ()
+
+        def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+            asked.append(action.hash)
+            if action.hash in self.refused:
+                raise StoreError("413 Request Entity Too Large")
+            super().store(action, result, deadline)
+
+    far = Choosy()
+    far.refused = (actions[0].hash,)
+    for action in actions[:2]:
+        box.add(action)
+    error = empty(box, near, far, soon())
+    assert error is not None
+    assert "413" in error.what
+    assert list(far.entries) == [actions[1].hash]
+    assert list(box.waiting()) == [actions[0]]
+    # A server that refuses everything isn't asked about everything.
+    far.refused = tuple(action.hash for action in actions)
+    for action in actions:
+        box.add(action)
+    asked.clear()
+    assert empty(box, near, far, soon()) is not None
+    assert len(asked) == 3

@@ -121,7 +121,7 @@ def test_an_entry_whose_blobs_are_gone_is_none(tiers: Callable[..., Tiers], near
 
 
 @pytest.mark.parametrize("wrong", [b"", b"twO", b"tw", b"two and more"])
-def test_a_blob_that_comes_wrong_is_none_and_is_said(
+def test_a_blob_that_comes_wrong_is_none_and_is_said_once(
     tiers: Callable[..., Tiers], near: DiskStore, said: list[str], wrong: bytes
 ) -> None:
     far = MemoryRemote()
@@ -129,11 +129,45 @@ def test_a_blob_that_comes_wrong_is_none_and_is_said(
     far.blobs[digest_of(b"two").hash] = wrong
     store = tiers(far)
     store.lookup(ACTION)
-    with pytest.raises(BlobMissing):
+    with pytest.raises(BlobMissing, match="came"):
         store.bring(ACTION, result, digests(result), 0)
-    assert len(said) == 1
+    # By whoever asked, with what it was for.
+    assert said == []
+    assert store.has_told(far.name)
     assert near.lookup(ACTION) is None
     assert not near.has(digest_of(b"two"))
+
+
+def test_what_one_has_spoiled_comes_from_the_next_and_is_said(
+    tiers: Callable[..., Tiers], near: DiskStore, said: list[str]
+) -> None:
+    far, farther = MemoryRemote("far://"), MemoryRemote("farther://")
+    result = filled(far, b"one", b"two")
+    filled(farther, b"one", b"two")
+    far.blobs[digest_of(b"two").hash] = b"twO"
+    store = tiers(far, farther)
+    store.lookup(ACTION)
+    store.bring(ACTION, result, digests(result), 0)
+    assert len(said) == 1
+    assert said[0].startswith("far://: ")
+    assert near.missing(digests(result)) == []
+    assert farther.fetched == [digest_of(b"two").hash], "what was right isn't fetched again"
+
+
+def test_each_remote_has_its_share_of_the_time(tiers: Callable[..., Tiers]) -> None:
+    deadlines: list[float] = []
+
+    class Slow(MemoryRemote):
+        def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
+            deadlines.append(deadline)
+            return None
+
+    began = time.monotonic()
+    assert tiers(Slow("a://"), Slow("b://")).lookup(ACTION) is None
+    after = time.monotonic() - began
+    # The patience is 5 seconds.
+    assert began + 2.5 <= deadlines[0] <= began + 2.5 + after
+    assert began + 5 <= deadlines[1] <= began + 5 + after
 
 
 def test_an_entry_of_another_action_or_a_changed_one_is_none(

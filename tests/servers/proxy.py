@@ -1,0 +1,232 @@
+"""A proxy in front of a server that does what networks and servers do on bad days."""
+
+import http.client
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+from servers.process import free_port
+
+# What comes from the server in a piece of at least so many bytes is part of a blob, not of an answer about one.
+A_BLOB = 2000
+_PIECE = 1 << 16
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+
+class Proxy:
+    """Listens at `port` and passes on to `to`, in threads of this process.
+
+    `mode` holds for connections and pieces from now on:
+    "" is as it should be. The others concern each piece of an answer that has at least `least` bytes: "reset", "hole"
+    (it never comes), "slow" (a byte a second), "cut" (half of it, then the end), "spoil" (its last byte is another).
+    `refuse` and `listen` close and open the port; `storm` answers HTTP requests itself.
+    """
+
+    def __init__(self, to: int) -> None:
+        self.to = to
+        self.port = free_port()
+        self.mode = ""
+        self.least = 0
+        self.connections = 0
+        self.faults = 0
+        self._over = threading.Event()
+        self._storm: tuple[int, Callable[[str, str], bool]] | None = None
+        self._left = 0
+        self._awaited, self._then = 0, lambda: None
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self.listen()
+
+    def fail(self, mode: str, least: int = 0) -> None:
+        self.mode, self.least = mode, least
+
+    def heal(self) -> None:
+        self.mode, self._storm = "", None
+
+    def storm(
+        self,
+        status: int,
+        concerns: Callable[[str, str], bool] = lambda verb, path: True,
+        times: int = 1 << 30,
+    ) -> None:
+        """The next so many requests (verb, path) that it concerns get this status; others get what the server says."""
+        self._storm, self._left = (status, concerns), times
+
+    def at_request_bytes(self, number: int, then: Callable[[], None]) -> None:
+        """Once so many bytes have come from clients, and before they go on to the server, something happens."""
+        self._awaited, self._then = number, then
+
+    def listen(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._start(self._accept, self._listener)
+
+    def refuse(self) -> None:
+        """From now on nobody listens; what is open is reset."""
+        # A thread in accept() holds the socket open beyond close().
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.drop()
+
+    def drop(self) -> None:
+        """All that is open ends now."""
+        with self._lock:
+            taken, self._open = self._open, set()
+        for one in taken:
+            _reset(one)
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._listener.fileno() >= 0:
+            self.refuse()
+        for thread in self._threads:
+            thread.join(30)
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    def _start(self, work: Callable[..., None], *given: object) -> None:
+        thread = threading.Thread(target=work, args=given, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client = listener.accept()[0]
+            except OSError:
+                return
+            self.connections += 1
+            with self._lock:
+                self._open.add(client)
+            if self._over.is_set():
+                _reset(client)
+            elif self.mode == "reset" and not self.least:
+                self.faults += 1
+                _reset(client)
+            elif self._storm is not None:
+                self._start(self._weather, client)
+            else:
+                self._pass(client)
+
+    def _pass(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self.to), timeout=10)
+        except OSError:
+            _reset(client)
+            return
+        server.settimeout(None)
+        with self._lock:
+            self._open.add(server)
+        self._start(self._forth, client, server)
+        self._start(self._back, server, client)
+
+    def _forth(self, client: socket.socket, server: socket.socket) -> None:
+        try:
+            while piece := client.recv(_PIECE):
+                self._count(len(piece))
+                server.sendall(piece)
+            server.shutdown(socket.SHUT_WR)
+        except OSError:
+            _reset(server)
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            is_now = 0 < self._awaited <= size
+            self._awaited = max(self._awaited - size, 0)
+        if is_now:
+            self._then()
+
+    def _back(self, server: socket.socket, client: socket.socket) -> None:
+        try:
+            while piece := server.recv(_PIECE):
+                if not self.mode or len(piece) < self.least:
+                    client.sendall(piece)
+                elif not self._fault(piece, client):
+                    break
+        except OSError:
+            pass
+        _reset(server) if self.mode == "reset" else _end(server)
+        _end(client)
+
+    def _fault(self, piece: bytes, client: socket.socket) -> bool:
+        """Whether it goes on."""
+        self.faults += 1
+        if self.mode == "reset":
+            _reset(client)
+            return False
+        if self.mode == "cut":
+            client.sendall(piece[: len(piece) // 2])
+            return False
+        if self.mode == "spoil":
+            client.sendall(piece[:-1] + bytes([piece[-1] ^ 1]))
+            return True
+        for at in range(len(piece)):
+            if self.mode == "slow":
+                client.sendall(piece[at : at + 1])
+            if self._over.wait(1) or self.mode not in ("slow", "hole"):
+                return False
+        return True
+
+    def _weather(self, client: socket.socket) -> None:
+        try:
+            with client.makefile("rb") as asked:
+                while line := asked.readline():
+                    verb, path, _ = line.decode().split(" ", 2)
+                    headers = http.client.parse_headers(asked)
+                    body = asked.read(int(headers.get("Content-Length") or 0))
+                    storm = self._storm
+                    if storm is not None and storm[1](verb, path) and self._left > 0:
+                        self._left -= 1
+                        self.faults += 1
+                        client.sendall(_answer(storm[0], "", b"" if verb == "HEAD" else b"no"))
+                    else:
+                        client.sendall(self._ask(verb, path, headers, body))
+        except OSError:
+            pass
+        finally:
+            _end(client)
+
+    def _ask(self, verb: str, path: str, headers: http.client.HTTPMessage, body: bytes) -> bytes:
+        server = http.client.HTTPConnection("127.0.0.1", self.to, timeout=30)
+        try:
+            server.request(verb, path, body, dict(headers.items()))
+            answer = server.getresponse()
+            kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _BY_HOP]
+            told = "".join(f"{name}: {value}\r\n" for name, value in kept)
+            content = answer.read()
+            size = (
+                int(answer.headers["Content-Length"])
+                if verb == "HEAD" and answer.headers["Content-Length"]
+                else None
+            )
+            return _answer(answer.status, told, content, size)
+        finally:
+            server.close()
+
+
+_BY_HOP = ("connection", "content-length", "transfer-encoding")
+
+
+def _answer(status: int, headers: str, body: bytes, size: int | None = None) -> bytes:
+    reason = http.client.responses.get(status, "")
+    size = len(body) if size is None else size
+    return f"HTTP/1.1 {status} {reason}\r\n{headers}Content-Length: {size}\r\n\r\n".encode() + body
+
+
+def _reset(one: socket.socket) -> None:
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        # Wakes a thread that reads from it, which close() doesn't; the pending reset stays.
+        one.shutdown(socket.SHUT_RD)
+    except OSError:
+        pass
+    one.close()
+
+
+def _end(one: socket.socket) -> None:
+    try:
+        one.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    one.close()
