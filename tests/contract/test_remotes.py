@@ -12,7 +12,7 @@ from capsula.store.buckets import from_url
 from capsula.store.http import HttpStore
 from capsula.store.objects import ObjectStore
 from capsula.store.reapi import ReapiStore
-from capsula.testing_remotes import MemoryRemote, RemoteContract
+from capsula.testing import MemoryRemote, RemoteContract
 from servers.casd import Casd
 from servers.nginx import Nginx
 from servers.seaweed import KEY, SECRET, Seaweed

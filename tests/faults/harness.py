@@ -185,16 +185,25 @@ OTHERS = (
 
 
 def import_everything():
-    import pkgutil
     from importlib import import_module
 
     import capsula
 
-    for found in pkgutil.walk_packages(capsula.__path__, "capsula."):
-        if not found.name.startswith(OTHERS):
-            import_module(found.name)
+    import_below(capsula)
     for name in ("fcntl", "json", "termios", "tomllib"):
         import_module(name)
+
+
+def import_below(package):
+    import pkgutil
+    from importlib import import_module
+
+    # Not walk_packages: that imports each package, also those that aren't wanted.
+    for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        if not found.name.startswith(OTHERS):
+            module = import_module(found.name)
+            if found.ispkg:
+                import_below(module)
 
 
 def serve():

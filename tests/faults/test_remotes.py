@@ -15,7 +15,7 @@ import pytest
 
 from capsula.core.digest import digest_of
 from capsula.store.http import HttpStore
-from capsula.testing_remotes import soon
+from capsula.testing import soon
 from faults.conftest import Done
 from servers.casd import Casd
 from servers.nginx import Nginx

@@ -11,7 +11,7 @@ from capsula.core.digest import Digest, digest_of
 from capsula.core.reapi import ActionResult
 from capsula.errors import StoreError, StoreUnreachable
 from capsula.store.guard import PAUSE_SECONDS, TRIES, Breaker, Guarded
-from capsula.testing_remotes import Desk, MemoryRemote, soon
+from capsula.testing import Desk, MemoryRemote, soon
 
 ACTION = digest_of(b"an action")
 

@@ -13,7 +13,7 @@ from capsula.core.wire import encode
 from capsula.errors import StoreError, StoreUnreachable
 from capsula.store.disk import DiskStore
 from capsula.store.outbox import Outbox, empty
-from capsula.testing_remotes import MemoryRemote, soon
+from capsula.testing import MemoryRemote, soon
 
 
 class Full(MemoryRemote):

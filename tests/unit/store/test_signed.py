@@ -31,7 +31,7 @@ from capsula.store.signed import (
     why_not,
     written,
 )
-from capsula.testing_remotes import MemoryRemote, soon
+from capsula.testing import MemoryRemote, soon
 
 ACTION = digest_of(b"an action")
 CLAIM = Claim("", "ci", "refs/heads/main", "job 1", "trusted", 0)

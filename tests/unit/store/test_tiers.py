@@ -12,7 +12,7 @@ from capsula.errors import BlobMissing, RemoteRequired, StoreUnreachable
 from capsula.store.disk import DiskStore
 from capsula.store.sealed import Sealed
 from capsula.store.tiers import Tiers
-from capsula.testing_remotes import MemoryRemote, soon
+from capsula.testing import MemoryRemote, soon
 
 ACTION = digest_of(b"an action")
 

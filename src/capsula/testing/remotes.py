@@ -1,12 +1,4 @@
-"""The contract suite of remote stores, for plugin authors, and a remote in memory that passes it.
-
-    class TestMyRemote(RemoteContract):
-        @pytest.fixture
-        def remote(self):
-            return MyRemote(address)
-
-The fixture `remote` is a new, empty store for each test. Needs pytest, which Capsula itself doesn't.
-"""
+"""What every remote store has to pass: the suite of the port Remote, and a remote in memory that passes it."""
 
 import time
 from collections.abc import Callable, Sequence
