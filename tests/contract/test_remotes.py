@@ -1,6 +1,7 @@
 """Every remote store, held against the contract of its port, the real ones on real servers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from capsula.store.reapi import ReapiStore
 from capsula.testing import MemoryRemote, RemoteContract
 from servers.casd import Casd
 from servers.nginx import Nginx
+from servers.reapi_double import Double, Habits
 from servers.seaweed import KEY, SECRET, Seaweed
 
 
@@ -123,3 +125,36 @@ class TestReapiStoreOnCasd(RemoteContract):
 
     def _path(self, digest: Digest) -> Path:
         return next(path for path in self.data.rglob(digest.hash[2:] + "*") if path.is_file())
+
+
+HABITS = {
+    "plain": Habits(),
+    "compresses": Habits(zstd=True),
+    "small batches, sizes as sent": Habits(zstd=True, batch=5000, committed="sent", capabilities="unpacked"),
+    "sizes untold": Habits(zstd=True, committed="-1", ends_early=False, batch=1 << 30),
+    "tells nothing of itself": Habits(capabilities=""),
+}
+
+
+class TestReapiStoreOnTheDouble(RemoteContract):
+    @pytest.fixture(params=list(HABITS))
+    def server(self, request: pytest.FixtureRequest) -> Iterator[Double]:
+        server = Double(replace(HABITS[request.param]))
+        yield server
+        server.stop()
+
+    @pytest.fixture
+    def remote(self, server: Double) -> Iterator[ReapiStore]:
+        self.blobs = server.blobs
+        remote = ReapiStore(f"grpc://{server.target}", server.target, "team/a")
+        yield remote
+        remote.close()
+
+    def corrupt(self, remote, digest: Digest) -> None:
+        self.blobs[digest.hash] = self.blobs[digest.hash][:-1] + b"?"
+
+    def shorten(self, remote, digest: Digest) -> None:
+        self.blobs[digest.hash] = self.blobs[digest.hash][:-1]
+
+    def lose(self, remote, digest: Digest) -> None:
+        del self.blobs[digest.hash]

@@ -1,13 +1,12 @@
 """The messages of the services that hold caches: REAPI's content store, action cache and capabilities, and ByteStream.
 
 Numbers are those of build/bazel/remote/execution/v2/remote_execution.proto, google/bytestream/bytestream.proto and
-google/rpc/status.proto; tests hold the tables against the official descriptors. A repeated enum is packed, and its
-numbers are small, so it is bytes here: one byte a number.
+google/rpc/status.proto; tests hold the tables against the official descriptors.
 """
 
 from capsula.core.digest import Digest
 from capsula.core.reapi import ActionResult
-from capsula.core.wire import BOOL, BYTES, INT32, INT64, MESSAGE, MESSAGES, STRING, Message, attributes
+from capsula.core.wire import BOOL, BYTES, ENUMS, INT32, INT64, MESSAGE, MESSAGES, STRING, Message, attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class Call(Message):
             setattr(self, row[1], given.get(row[1], _DEFAULTS[row[2]]))
 
 
-_DEFAULTS = {BOOL: False, BYTES: b"", INT32: 0, INT64: 0, MESSAGE: None, MESSAGES: (), STRING: ""}
+_DEFAULTS = {BOOL: False, BYTES: b"", ENUMS: b"", INT32: 0, INT64: 0, MESSAGE: None, MESSAGES: (), STRING: ""}
 
 
 class Status(Call):
@@ -83,7 +82,7 @@ class BatchReadRequest(Call):
     FIELDS: "tuple[Row, ...]" = (
         (1, "instance_name", STRING),
         (2, "digests", MESSAGES, Digest),
-        (3, "acceptable_compressors", BYTES),
+        (3, "acceptable_compressors", ENUMS),
         (4, "digest_function", INT32),
     )
     __slots__ = attributes(FIELDS)
@@ -141,10 +140,10 @@ class UpdateCapabilities(Call):
 
 class CacheCapabilities(Call):
     FIELDS: "tuple[Row, ...]" = (
-        (1, "digest_functions", BYTES),
+        (1, "digest_functions", ENUMS),
         (2, "action_cache_update_capabilities", MESSAGE, UpdateCapabilities),
         (4, "max_batch_total_size_bytes", INT64),
-        (6, "supported_compressors", BYTES),
+        (6, "supported_compressors", ENUMS),
     )
     __slots__ = attributes(FIELDS)
     digest_functions: bytes

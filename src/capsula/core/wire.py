@@ -24,6 +24,7 @@ BOOL, INT32, INT64, UINT32 = 0, 1, 2, 3  # varints; an enum is an INT32
 STRING, BYTES, MESSAGE = 4, 5, 6  # one value, with its length before it
 UINT32_VALUE = 7  # the same, of google.protobuf.UInt32Value: a number that may be unset, which is None
 STRINGS, MESSAGES = 8, 9  # repeated: tuples
+ENUMS = 10  # repeated, of numbers below 128: bytes, one a number; written packed, read either way
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5  # the wire types that are left in protobuf 3
 _LIMITS = {INT32: (-1 << 31, 1 << 31), INT64: (-1 << 63, 1 << 63), UINT32: (0, 1 << 32)}
@@ -157,13 +158,14 @@ def symlink_node(name: str, target: str) -> bytes:
 class _Plan:
     """A table made ready for the two inner loops, at the first use of its class."""
 
-    __slots__ = ("make", "numbers", "readers", "writers")
+    __slots__ = ("loose", "make", "numbers", "readers", "writers")
 
     def __init__(self, make: "Callable[..., object]", rows: "tuple[Row, ...]") -> None:
         self.make = make
         self.numbers = frozenset([row[0] for row in rows])
         self.writers: list[tuple[bytes, str, int, _Plan]] = []
         self.readers: dict[int, tuple[str, int, _Plan]] = {}
+        self.loose = {row[0] << 3: row[1] for row in rows if row[2] == ENUMS}
         for row in rows:
             number, attribute, kind = row[:3]
             inner = _plan(row[3]) if len(row) == 4 else _WRAPPED if kind == UINT32_VALUE else self
@@ -201,12 +203,12 @@ def _write(plan: _Plan, message: object) -> bytes:
         elif kind <= UINT32:
             out += (tag, varint(_unsigned(value, kind, attribute)))
             continue
-        elif kind >= STRINGS:
+        elif STRINGS <= kind <= MESSAGES:
             for item in value:
                 content = item.encode() if kind == STRINGS else _write(inner, item)
                 out += (tag, varint(len(content)), content)
             continue
-        elif kind == BYTES:
+        elif kind in (BYTES, ENUMS):
             content = value
         else:
             content = _uint32_value(value, attribute)
@@ -267,7 +269,7 @@ def _read(plan: _Plan, parts: "list[bytes] | tuple[bytes]") -> object:
             if tag > 127:
                 tag, position = _read_tag(data, position - 1)
             if tag not in readers:
-                position = _skip(plan, tag, data, position)
+                position = _skip(plan, tag, data, position, lists)
                 continue
             attribute, kind, inner = readers[tag]
             number = data[position]
@@ -285,7 +287,11 @@ def _read(plan: _Plan, parts: "list[bytes] | tuple[bytes]") -> object:
             if kind <= BYTES:
                 values[attribute] = content.decode() if kind == STRING else content
             elif kind >= STRINGS:
-                item = content.decode() if kind == STRINGS else _read(inner, (content,))
+                item = (
+                    content.decode() if kind == STRINGS
+                    else content if kind == ENUMS
+                    else _read(inner, (content,))
+                )  # fmt: skip
                 if attribute in lists:
                     lists[attribute].append(item)
                 else:
@@ -295,7 +301,8 @@ def _read(plan: _Plan, parts: "list[bytes] | tuple[bytes]") -> object:
             else:
                 inners[tag] = [content]
     for attribute, items in lists.items():
-        values[attribute] = tuple(items)
+        # Of ENUMS, each part is bytes.
+        values[attribute] = b"".join(items) if type(items[0]) is bytes else tuple(items)  # type: ignore[arg-type]
     for tag, contents in inners.items():
         attribute, kind, inner = readers[tag]
         values[attribute] = _read(inner, contents)
@@ -336,9 +343,13 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
     raise WireError("a number in them has more than 64 bits")
 
 
-def _skip(plan: _Plan, tag: int, data: bytes, position: int) -> int:
-    """The position after the field of that tag, which isn't in the table."""
+def _skip(plan: _Plan, tag: int, data: bytes, position: int, lists: "dict[str, list[object]]") -> int:
+    """The position after the field of that tag, which isn't in the table; but for a number of ENUMS on its own."""
     number, wire_type = tag >> 3, tag & 7
+    if tag in plan.loose:
+        value, position = _read_varint(data, position)
+        lists.setdefault(plan.loose[tag], []).append(bytes((value & 127,)))
+        return position
     if number == 0:
         raise WireError("no field has the number 0")
     if number in plan.numbers:

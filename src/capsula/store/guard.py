@@ -118,7 +118,14 @@ class Guarded:
             gate.close()
 
     def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
-        self._try(lambda: self._remote.send(digests, path_of, deadline), deadline)
+        """What has got there by then isn't sent again."""
+        left: list[list[Digest]] = []
+
+        def send() -> None:
+            left.append(self._remote.missing(left[-1], deadline) if left else list(digests))
+            self._remote.send(left[-1], path_of, deadline)
+
+        self._try(send, deadline)
 
     def examine(self, deadline: float) -> list[tuple[str, str]]:
         return self._remote.examine(deadline)

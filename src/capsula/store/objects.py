@@ -24,7 +24,7 @@ from obstore.exceptions import (
 from capsula.core.digest import Digest
 from capsula.core.reapi import ActionResult
 from capsula.core.wire import decode, encode
-from capsula.errors import BlobMissing, NotAvailable, StoreError, StoreUnreachable
+from capsula.errors import BlobCorrupt, BlobMissing, NotAvailable, StoreError, StoreUnreachable
 from capsula.ports import Receiver
 from capsula.store.guard import in_time
 from capsula.store.parallel import each
@@ -148,14 +148,14 @@ class ObjectStore:
         if found.attributes.get("Content-Encoding") != "zstd":
             yield from pieces
             return
-        unpacking = _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        unpacking = _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=True)
         try:
             for piece in pieces:
                 # In small steps: a few bytes may unpack to gigabytes, and the receiver ends it at the right size.
                 for at in range(0, len(piece), 4096):
                     yield memoryview(unpacking.decompress(piece[at : at + 4096]))
         except _zstd().ZstdError as error:
-            raise StoreError(f"{self.name}: a blob can't be unpacked: {error}") from error
+            raise BlobCorrupt(f"{self.name}: a blob can't be unpacked: {error}") from error
 
     def _pieces(self, found: Any) -> Iterator[memoryview]:
         try:

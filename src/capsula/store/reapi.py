@@ -8,7 +8,7 @@ no compression, or only for streams; a write of what is there ends early.
 
 import uuid
 from _thread import allocate_lock
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -44,7 +44,7 @@ from capsula.core.services import (
     WriteStatusResponse,
 )
 from capsula.core.wire import Message, decode, encode
-from capsula.errors import BlobMissing, StoreError, StoreUnreachable, WireError
+from capsula.errors import BlobCorrupt, BlobMissing, StoreError, StoreUnreachable, WireError
 from capsula.ports import Receiver
 from capsula.store.guard import in_time
 from capsula.store.parallel import each
@@ -286,13 +286,9 @@ class ReapiStore:
         try:
             with receiving(receive, digest) as receiver:
                 pieces: Any = call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)
-                unpack = (
-                    _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj() if is_packed else None
-                )
-                for piece in pieces:
-                    data = memoryview(piece.data)
-                    for at in range(0, len(data), 4096 if unpack else max(len(data), 1)):
-                        receiver.write(unpack.decompress(data[at : at + 4096]) if unpack else data)
+                datas = (piece.data for piece in pieces)
+                for data in _unpacked(datas, self.name) if is_packed else datas:
+                    receiver.write(data)
         except grpc.RpcError as error:
             raise self._failed(error, f"{self.name} doesn't have the blob {digest!r}") from error
 
@@ -303,8 +299,11 @@ class ReapiStore:
         offset = 0
         for number in range(1, _WRITES + 1):
             try:
-                self._write_from(name, path, offset, deadline, is_packed=is_packed)
-                return
+                told = self._write_from(name, path, offset, deadline, is_packed=is_packed)
+                # Of a packed one the size may be that of the content, of what was sent, or -1.
+                if is_packed or told in (digest.size_bytes, -1) or not self.missing([digest], deadline):
+                    return
+                raise StoreUnreachable(f"{self.name} took {told} of the {digest.size_bytes} bytes of a blob")
             except StoreUnreachable:
                 if number == _WRITES:
                     raise
@@ -313,19 +312,21 @@ class ReapiStore:
                 if is_packed:
                     name = self._resource(f"uploads/{uuid.uuid4()}/{kind}/{digest.hash}/{digest.size_bytes}")
 
-    def _write_from(self, name: str, path: str, offset: int, deadline: float, *, is_packed: bool) -> None:
+    def _write_from(self, name: str, path: str, offset: int, deadline: float, *, is_packed: bool) -> int:
+        """The size that the server says it has now."""
         call = self._channel.stream_unary(
             f"{_BYTES}/Write", request_serializer=encode, response_deserializer=partial(decode, WriteResponse)
         )
         try:
-            call(
+            told: WriteResponse = call(
                 _pieces(name, path, offset, is_packed=is_packed),
                 timeout=in_time(self.name, deadline),
                 metadata=self._metadata,
             )
+            return told.committed_size
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.ALREADY_EXISTS:
-                return
+                return -1
             raise self._failed(error) from error
 
     def _committed(self, name: str, deadline: float) -> int:
@@ -386,6 +387,17 @@ def _pieces(name: str, path: str, offset: int, *, is_packed: bool) -> Iterator[W
                 at, first = at + len(data), False
         rest = packing.flush() if packing is not None else b""
         yield WriteRequest(resource_name=name if first else "", write_offset=at, finish_write=True, data=rest)
+
+
+def _unpacked(datas: Iterable[bytes], name: str) -> Iterator[bytes]:
+    unpacking = _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=True)
+    try:
+        for data in datas:
+            # In small steps: a few bytes may unpack to gigabytes, and the receiver ends it at the right size.
+            for at in range(0, len(data), 4096):
+                yield unpacking.decompress(data[at : at + 4096])
+    except _zstd().ZstdError as error:
+        raise BlobCorrupt(f"{name}: a blob can't be unpacked: {error}") from error
 
 
 def _has_zstd() -> bool:

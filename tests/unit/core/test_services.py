@@ -46,12 +46,14 @@ KINDS = {
     wire.INT32: {FIELD.TYPE_INT32, FIELD.TYPE_ENUM},
     wire.INT64: {FIELD.TYPE_INT64},
     wire.STRING: {FIELD.TYPE_STRING},
-    wire.BYTES: {FIELD.TYPE_BYTES, FIELD.TYPE_ENUM},  # a repeated enum, packed
+    wire.BYTES: {FIELD.TYPE_BYTES},
+    wire.ENUMS: {FIELD.TYPE_ENUM},
     wire.MESSAGE: {FIELD.TYPE_MESSAGE},
     wire.MESSAGES: {FIELD.TYPE_MESSAGE},
 }
 SAMPLES: dict[int, Any] = {
     wire.BOOL: True, wire.INT32: 7, wire.INT64: 1 << 40, wire.STRING: "é", wire.BYTES: b"\x01\x02",
+    wire.ENUMS: b"\x01\x02",
 }  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def test_numbers_names_and_types_are_the_official_ones(cls: type[Call]) -> None:
         field = fields[number]
         assert field.name == name
         assert field.type in KINDS[kind]
-        is_list = kind == wire.MESSAGES or (kind == wire.BYTES and field.type == FIELD.TYPE_ENUM)
+        is_list = kind in (wire.MESSAGES, wire.ENUMS)
         assert (field.label == FIELD.LABEL_REPEATED) == is_list
         if of and of[0] in NAMES:
             assert field.type_name.endswith("." + NAMES[of[0]][1])
@@ -117,3 +119,9 @@ def test_what_is_written_is_read(cls: type[Call]) -> None:
     value = sample(cls)
     assert decode(cls, encode(value)) == value
     assert encode(cls()) == b""
+
+
+def test_enums_are_read_packed_or_not() -> None:
+    for content in (b"\x0a\x02\x01\x09", b"\x08\x01\x08\x09", b"\x0a\x01\x01\x08\x09"):
+        assert decode(services.CacheCapabilities, content).digest_functions == b"\x01\x09"
+    assert encode(services.CacheCapabilities(digest_functions=b"\x01\x09")) == b"\x0a\x02\x01\x09"

@@ -168,3 +168,18 @@ def test_one_whose_time_others_took_has_not_failed(guarded: Callable[..., Guarde
     with pytest.raises(StoreUnreachable, match="in time"):
         guard.lookup(ACTION, time.monotonic() - 1)
     assert not guard.is_left_alone()
+
+
+def test_what_has_got_there_is_not_sent_again(guarded: Callable[..., Guarded], tmp_path: Path) -> None:
+    class Breaking(MemoryRemote):
+        def send(self, digests, path_of, deadline) -> None:
+            super().send(digests[:1], path_of, deadline)
+            if len(digests) > 1:
+                raise away()
+
+    remote = Breaking()
+    (tmp_path / "desk").mkdir()
+    desk = Desk(tmp_path / "desk")
+    blobs = [desk.blob(b"%d" % number) for number in range(TRIES)]
+    guarded(remote).send(blobs, desk.path_of, soon())
+    assert remote.sent == [digest.hash for digest in blobs]
