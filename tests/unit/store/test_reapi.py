@@ -10,7 +10,7 @@ from capsula.core.digest import Digest, digest_of
 from capsula.core.reapi import ActionResult
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable
 from capsula.store.reapi import ReapiStore
-from capsula.testing_remotes import Desk, soon
+from capsula.testing.remotes import Desk, soon
 from servers.reapi_double import Double, Habits
 
 MIB = 1 << 20
