@@ -31,6 +31,7 @@ from capsula.store.size import maybe_sweep
 if TYPE_CHECKING:
     from capsula.core.context import Context
     from capsula.core.facts import Fact
+    from capsula.core.node import Node
     from capsula.ports import Inputs
 
 # More files than that aren't listed in a capsule; their digests are in the store.
@@ -183,7 +184,7 @@ def why_not(error: Exception) -> str:
     return f"an error inside capsula: {type(error).__name__}: {error}"
 
 
-def _output(path: str, node: Any) -> dict[str, Any]:
+def _output(path: str, node: Node) -> dict[str, Any]:
     row = {"path": printable(path), "kind": node.kind}
     if node.kind == LINK:
         row["target"] = printable(node.target)

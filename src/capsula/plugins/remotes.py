@@ -136,7 +136,7 @@ def _opened(settings: "Settings", root: str, say: Callable[[str], None]) -> Iter
     """One that can't be is said, and is as if it weren't named; but for those who want no run without it."""
     for url in urls(settings):
         try:
-            yield Guarded(_signed(Sealed(open_remote(url, settings)), settings), Breaker(root, url))
+            yield _guarded(url, settings, Breaker(root, url))
         except CapsulaError as error:
             if settings.strict or settings.strict_remote:
                 raise RemoteRequired(error.what, hint=error.hint) from error
@@ -144,12 +144,16 @@ def _opened(settings: "Settings", root: str, say: Callable[[str], None]) -> Iter
             say(f"{error.what}{hint}; going on without it")
 
 
+def _guarded(url: str, settings: "Settings", breaker: Breaker) -> Guarded:
+    return Guarded(_signed(Sealed(open_remote(url, settings)), settings), breaker)
+
+
 def send_all(settings: "Settings", root: str) -> list[StoreError]:
     """Send what waits in this store; what keeps some of it from being sent."""
     found = []
     near = DiskStore(root, now=time.time)
     for url in urls(settings):
-        remote = Guarded(_signed(Sealed(open_remote(url, settings)), settings), Breaker("", url))
+        remote = _guarded(url, settings, Breaker("", url))
         deadline = time.monotonic() + max(settings.upload_timeout, _BACKGROUND_SECONDS)
         try:
             if error := empty(Outbox(root, remote.name), near, remote, deadline):
@@ -207,9 +211,7 @@ def open_remote(url: str, settings: "Settings") -> "Remote":
         try:
             from capsula.store import buckets
         except ImportError as error:
-            raise NotAvailable(
-                f"for {mask(url)} a package is missing: {error.name}", hint="pip install 'capsula[s3]'"
-            ) from error
+            raise _missing(mask(url), error, "s3") from error
         options = {name: getattr(settings, name) for name in S3_OPTIONS}
         if url == "s3":
             return buckets.from_options(options, os.environ)
@@ -227,9 +229,7 @@ def _open_reapi(url: str, settings: "Settings") -> "Remote":
     try:
         from capsula.store.reapi import Certificates, ReapiStore
     except ImportError as error:
-        raise NotAvailable(
-            f"for {mask(url)} a package is missing: {error.name}", hint="pip install 'capsula[grpc]'"
-        ) from error
+        raise _missing(mask(url), error, "grpc") from error
     parts = urlsplit(url)
     instance = parts.path.strip("/")
     port = parts.port or (443 if parts.scheme == "grpcs" else 8980)
@@ -255,9 +255,7 @@ def _signed(remote: "Remote", settings: "Settings") -> "Remote":
         from capsula.config.trust import read_trust
         from capsula.store.signed import Claim, Signed, Signer, read_private
     except ImportError as error:
-        raise NotAvailable(
-            f"for signatures a package is missing: {error.name}", hint="pip install 'capsula[sign]'"
-        ) from error
+        raise _missing("signatures", error, "sign") from error
     signer = None
     if settings.sign_key:
         name, from_environment = settings.sign_key.removeprefix("env:"), settings.sign_key.startswith("env:")
@@ -266,6 +264,12 @@ def _signed(remote: "Remote", settings: "Settings") -> "Remote":
         claim = Claim("", builder, settings.ref or _ref(os.environ), _run(os.environ), settings.tier, 0)
         signer = Signer(read_private(pem, settings.sign_key), claim)
     return Signed(remote, signer, read_trust(settings.trust) if settings.trust else None)
+
+
+def _missing(what: str, error: ImportError, extra: str) -> NotAvailable:
+    return NotAvailable(
+        f"for {what} a package is missing: {error.name}", hint=f"pip install 'capsula[{extra}]'"
+    )
 
 
 def _ref(environ: Mapping[str, str]) -> str:

@@ -21,13 +21,6 @@ WHEN = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
 
 @pytest.fixture
-def vault(tmp_path: Path) -> Vault:
-    made = Vault(str(tmp_path / "vault"))
-    made.prepare()
-    return made
-
-
-@pytest.fixture
 def draft(vault: Vault) -> Draft:
     return vault.begin("%Y%m%d_%H%M%S", WHEN, "capture")
 
