@@ -1,4 +1,4 @@
-"""The engine of a cached run: straight lines over ports."""
+"""The engine of a cached run, and that of a recorded one: straight lines over ports."""
 
 from capsula.engine.job import HIT, MISS, PLACEBO, UNCACHED, Policy, Report, World
 from capsula.engine.run import run
