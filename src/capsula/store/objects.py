@@ -8,6 +8,7 @@ listed, and no object is ever changed to something else: two writers of one blob
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,17 +25,20 @@ from obstore.exceptions import (
 from capsula.core.digest import Digest
 from capsula.core.reapi import ActionResult
 from capsula.core.wire import decode, encode
-from capsula.errors import BlobCorrupt, BlobMissing, NotAvailable, StoreError, StoreUnreachable
+from capsula.errors import BlobMissing, NotAvailable, StoreError, StoreUnreachable
 from capsula.ports import Receiver
 from capsula.store.guard import in_time
+from capsula.store.packed import unpacked, zstd
 from capsula.store.parallel import each
 from capsula.store.receive import receiving
 
 CONNECTIONS = 16
-# In one piece up to here; above it in parts, of which a few are in memory at a time.
+# In one piece below; from here on in parts, of which a few are in memory at a time.
 PART = 8 << 20
 _PARTS_AT_ONCE = 4
 _CHUNK = 1 << 20
+# How many are on the way at once, by their size: what is in memory of them together stays the same.
+_AT_ONCE = ((0, _CHUNK, CONNECTIONS), (_CHUNK, PART, 5), (PART, sys.maxsize, 2))
 # Below, a request costs more than its bytes.
 _WORTH_COMPRESSING = 4096
 _SAMPLE = 1 << 16
@@ -107,7 +111,7 @@ class ObjectStore:
                     in_time(self.name, deadline)
                     receiver.write(piece)
 
-        each(digests, get, CONNECTIONS)
+        _each(digests, get)
 
     def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
         def put(digest: Digest) -> None:
@@ -118,7 +122,7 @@ class ObjectStore:
             except (BaseError, PermissionError, OSError) as error:
                 raise self._refused(error) from error
 
-        each(digests, put, CONNECTIONS)
+        _each(digests, put)
 
     def examine(self, deadline: float) -> list[tuple[str, str]]:
         in_time(self.name, deadline)
@@ -143,19 +147,10 @@ class ObjectStore:
     def close(self) -> None:
         """obstore's connections close by themselves when they are idle."""
 
-    def _content(self, found: Any) -> Iterator[memoryview]:
+    def _content(self, found: Any) -> Iterator[bytes] | Iterator[memoryview]:
         pieces = self._pieces(found)
-        if found.attributes.get("Content-Encoding") != "zstd":
-            yield from pieces
-            return
-        unpacking = _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=True)
-        try:
-            for piece in pieces:
-                # In small steps: a few bytes may unpack to gigabytes, and the receiver ends it at the right size.
-                for at in range(0, len(piece), 4096):
-                    yield memoryview(unpacking.decompress(piece[at : at + 4096]))
-        except _zstd().ZstdError as error:
-            raise BlobCorrupt(f"{self.name}: a blob can't be unpacked: {error}") from error
+        is_packed = found.attributes.get("Content-Encoding") == "zstd"
+        return unpacked(pieces, self.name) if is_packed else pieces
 
     def _pieces(self, found: Any) -> Iterator[memoryview]:
         try:
@@ -167,7 +162,7 @@ class ObjectStore:
     def _put(self, digest: Digest, path: str, deadline: float) -> None:
         key, size = self._blob(digest), os.stat(path).st_size
         packing = _packing(path, size)
-        if size <= PART:
+        if size < PART:
             with open(path, "rb") as file:
                 content = file.read()
             attributes = _ENCODED if packing is not None else None
@@ -224,6 +219,11 @@ def _told(text: str) -> str:
     return ": ".join([status, *filter(None, parts)]) if parts[0] else said[:300]
 
 
+def _each(digests: Sequence[Digest], work: Callable[[Digest], object]) -> None:
+    for least, most, at_once in _AT_ONCE:
+        each([digest for digest in digests if least <= digest.size_bytes < most], work, at_once)
+
+
 def _is_for_good(text: str) -> bool:
     return any(
         word in text for word in ("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "400 Bad")
@@ -235,20 +235,9 @@ def _packing(path: str, size: int) -> Any:
     if size < _WORTH_COMPRESSING:
         return None
     try:
-        packing = _zstd().ZstdCompressor(level=_LEVEL)
+        packing = zstd().ZstdCompressor(level=_LEVEL)
     except NotAvailable:
         return None
     with open(path, "rb") as file:
         sample = file.read(_SAMPLE)
     return packing if len(packing.compress(sample)) < len(sample) * 0.9 else None
-
-
-def _zstd() -> Any:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise NotAvailable(
-            "the blob is compressed with zstd, for which a package is missing",
-            hint="pip install 'capsula[s3]'",
-        ) from error
-    return zstandard

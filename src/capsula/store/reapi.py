@@ -8,7 +8,7 @@ no compression, or only for streams; a write of what is there ends early.
 
 import uuid
 from _thread import allocate_lock
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -44,9 +44,10 @@ from capsula.core.services import (
     WriteStatusResponse,
 )
 from capsula.core.wire import Message, decode, encode
-from capsula.errors import BlobCorrupt, BlobMissing, StoreError, StoreUnreachable, WireError
+from capsula.errors import BlobMissing, NotAvailable, StoreError, StoreUnreachable, WireError
 from capsula.ports import Receiver
 from capsula.store.guard import in_time
+from capsula.store.packed import unpacked, zstd
 from capsula.store.parallel import each
 from capsula.store.receive import receiving
 
@@ -287,7 +288,7 @@ class ReapiStore:
             with receiving(receive, digest) as receiver:
                 pieces: Any = call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)
                 datas = (piece.data for piece in pieces)
-                for data in _unpacked(datas, self.name) if is_packed else datas:
+                for data in unpacked(datas, self.name) if is_packed else datas:
                     receiver.write(data)
         except grpc.RpcError as error:
             raise self._failed(error, f"{self.name} doesn't have the blob {digest!r}") from error
@@ -376,7 +377,7 @@ class ReapiStore:
 
 def _pieces(name: str, path: str, offset: int, *, is_packed: bool) -> Iterator[WriteRequest]:
     """The name stands in the first only. The last one says so, and may be empty."""
-    packing = _zstd().ZstdCompressor(level=3).compressobj() if is_packed else None
+    packing = zstd().ZstdCompressor(level=3).compressobj() if is_packed else None
     with open(path, "rb") as file:
         file.seek(offset)
         at, first = offset, True
@@ -389,26 +390,9 @@ def _pieces(name: str, path: str, offset: int, *, is_packed: bool) -> Iterator[W
         yield WriteRequest(resource_name=name if first else "", write_offset=at, finish_write=True, data=rest)
 
 
-def _unpacked(datas: Iterable[bytes], name: str) -> Iterator[bytes]:
-    unpacking = _zstd().ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=True)
-    try:
-        for data in datas:
-            # In small steps: a few bytes may unpack to gigabytes, and the receiver ends it at the right size.
-            for at in range(0, len(data), 4096):
-                yield unpacking.decompress(data[at : at + 4096])
-    except _zstd().ZstdError as error:
-        raise BlobCorrupt(f"{name}: a blob can't be unpacked: {error}") from error
-
-
 def _has_zstd() -> bool:
     try:
-        _zstd()
-    except ImportError:
+        zstd()
+    except NotAvailable:
         return False
     return True
-
-
-def _zstd() -> Any:
-    import zstandard
-
-    return zstandard
