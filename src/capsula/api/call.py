@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from capsula.api.at_work import at_work, is_at_work
 from capsula.api.lifetime import Hide, Lifetime
 from capsula.api.live import warn
 from capsula.config.project import Item, Project, find_project
@@ -83,7 +84,7 @@ class Call:
         self._life.command = self._command()
         self.live = self._life.live
         if (recorder := self._life.recorder) is not None:
-            with recorder.attempt("can't look for credentials in the arguments"):
+            with at_work(), recorder.attempt("can't look for credentials in the arguments"):
                 recorder.learn(functions.secret_texts(plan.signature(), args, kwargs))
         # For a hit, what the function would have returned: it needn't be called.
         self.value: Any = None
@@ -91,7 +92,7 @@ class Call:
         self._cached: CachedCall | None = None
         self._uncached: dict[str, Any] | None = None
         self._began = time.monotonic()
-        if plan.asks_for_cache():
+        if not is_at_work() and plan.asks_for_cache():
             self._look_up(args, kwargs)
             self._began = time.monotonic()
 
@@ -118,7 +119,8 @@ class Call:
     def _look_up(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Ask the store for the result. Whatever is wrong with that, the function runs."""
         try:
-            self._cached = self._as_action(args, kwargs)
+            with at_work():
+                self._cached = self._as_action(args, kwargs)
             self.is_settled = self._cached.is_settled()
         except KeyboardInterrupt as error:  # while another run of the same action was waited for
             self.end(error=error)
@@ -154,7 +156,8 @@ class Call:
             return self._uncached
         try:
             if not self.is_settled:
-                cached.finish(result, error, time.monotonic() - self._began)
+                with at_work():
+                    cached.finish(result, error, time.monotonic() - self._began)
                 if problem := cached.problem():
                     self._say(problem)
             return cached.told()

@@ -11,6 +11,7 @@ from typing import Any
 
 from capsula.api import current as lives
 from capsula.api import steps
+from capsula.api.at_work import at_work, is_at_work
 from capsula.api.live import Live, warn
 from capsula.config.project import Item, Project
 from capsula.engine import recording, said
@@ -40,7 +41,9 @@ class Lifetime:
         around = lives.current()
         self._parent = around.id or None if around is not None else None
         try:
-            self._begin(kind, find(), names, before)
+            if not is_at_work():
+                with at_work():
+                    self._begin(kind, find(), names, before)
         except KeyboardInterrupt:
             if self.recorder is not None:
                 self.recorder.seal("interrupted", {"parent": self._parent})
@@ -73,7 +76,8 @@ class Lifetime:
         how = status or status_of(error)
         told = {**self._summary(recorder.hidden(command), seconds), **(summary or {})}
         try:
-            self._end(recorder, seconds, error, after)
+            with at_work():
+                self._end(recorder, seconds, error, after)
         except Exception as failed:
             recorder.trouble(f"not all is recorded: {type(failed).__name__}: {failed}")
         except KeyboardInterrupt:  # somebody has had enough: what there is is sealed all the same

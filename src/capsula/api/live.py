@@ -97,9 +97,11 @@ class Live:
             number = None
         if number is not None:
             return number
+        from capsula.api.at_work import at_work
         from capsula.execute.values import represent
 
-        return represent(value, self._hidden)
+        with at_work():
+            return represent(value, self._hidden)
 
     def _step(self, step: Any) -> object:
         """A number, or nothing: what it belongs to is worth more."""

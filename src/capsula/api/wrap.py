@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from typing import Any
 
 from capsula.api import current as lives
@@ -72,7 +73,8 @@ def _plain(function: Any, plan: Plan) -> Any:
         except BaseException as error:
             call.end(error=error)
             raise
-        if inspect.iscoroutine(result):  # of a function around a coroutine: it has only begun
+        # Of a function around a coroutine: it has only begun. isinstance would ask the value for its __class__.
+        if type(result) is types.CoroutineType:
             lives.step_out(call.live)
             return _awaited(call, result)
         call.end(result)

@@ -58,6 +58,36 @@ def test_an_argument_or_result_that_is_not_json_stops_nothing_and_is_told(projec
     assert before["arguments"]["value"]["type"] == after["return_value"]["type"] != ""
 
 
+def test_what_tells_of_a_value_may_call_a_monitored_function(project: Any) -> None:
+    class Model:
+        @project.monitor
+        def summary(self) -> str:
+            return "a model"
+
+        def __repr__(self) -> str:
+            return self.summary()
+
+    model = Model()
+    assert model.summary() == "a model"
+    before = project.read("pre-run-info.json")
+    assert len(project.capsules()) == 1
+    assert before["arguments"]["self"]["repr"] == "a model"
+    with project.run() as run:
+        run.record("model", model)
+    assert len(project.capsules()) == 2
+
+
+def test_a_value_that_does_not_tell_its_class_is_given_all_the_same(project: Any) -> None:
+    class Shy:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("no class")
+
+    value = Shy()
+    assert project.monitor(lambda: value)() is value
+    assert project.read()["status"] == "finished"
+
+
 def test_a_generator_that_is_an_argument_is_not_consumed(project: Any) -> None:
     assert project.monitor(sorted)(number for number in range(3)) == [0, 1, 2]
     assert project.read("pre-run-info.json")["args"][0]["type"] == "generator"
