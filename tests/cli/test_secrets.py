@@ -134,6 +134,14 @@ def test_what_programs_print_and_no_variable_says(project):
     assert "visible7visible7" in project.read("post-run-info.json")["stdout"]
 
 
+def test_the_word_in_the_address_of_a_remote_is_hidden_where_a_program_prints_it(project):
+    project.git("init", "-q")
+    project.git("remote", "add", "origin", f"https://me:{canary('remote')}@host/x.git")
+    done = project.monitor("-q", "sh", "-c", f"cd /; echo pushed with {canary('remote')}")
+    assert canary("remote") in done.stdout.decode()
+    assert leaks(project, canary("remote")) == []
+
+
 FILES = [
     ".env", ".env.local", ".netrc", ".pgpass", "id_rsa", "sub/server.pem", ".npmrc", ".pypirc", "credentials.json",
     "kubeconfig", ".aws/credentials", ".docker/config.json", "secrets.yaml", ".git-credentials", "service-account.json",

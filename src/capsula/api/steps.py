@@ -58,12 +58,22 @@ def _here() -> str:
 def _from_files(root: str) -> dict[str, str]:
     """What the files say that programs read their credentials from."""
     found: dict[str, str] = {}
-    for path in (os.path.join(root, ".env"), os.path.expanduser("~/.netrc"), os.path.join(root, ".netrc")):
+    paths = [os.path.join(root, ".env"), os.path.expanduser("~/.netrc"), os.path.join(root, ".netrc")]
+    # The addresses of the remotes, which may hold a word.
+    paths += [os.path.join(place, ".git", "config") for place in _upwards(root)]
+    for path in paths:
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 found.update(values_in_file(path, file.read(_LONGEST_FILE)))
         except OSError:
             continue
+    return found
+
+
+def _upwards(place: str) -> list[str]:
+    found = [place]
+    while (place := os.path.dirname(found[-1])) != found[-1]:
+        found.append(place)
     return found
 
 
