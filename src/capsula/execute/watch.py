@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SHORTEST, LONGEST = 0.02, 1.0
 # Never more often than so many times what a sample costs.
 PATIENCE = 100
+# The first sample comes before the command has loaded anything, the last one after it has ended.
+ENOUGH = 3
 
 
 class Watch:
@@ -82,13 +84,17 @@ class Watch:
             unknown.append(
                 f"the largest process: no more than the {self._own_peak >> 20} MiB of the recorder that started it"
             )
+        peak = max(self._peak, largest or 0) or None
+        if largest is None and self._count < ENOUGH:
+            peak = None
+            unknown.append("the peak of memory: it had ended before it could be looked at again")
         if last is not None and last.hidden:
             unknown.append(f"what {last.hidden} process(es) of another user have read and written")
         return {
             "wall_seconds": round(outcome.seconds, 6),
             "user_seconds": round(max(outcome.user_seconds, last.user if last else 0.0), 6),
             "system_seconds": round(max(outcome.system_seconds, last.system if last else 0.0), 6),
-            "peak_memory": max(self._peak, largest or 0) or None,
+            "peak_memory": peak,
             "largest_process": largest,
             "read": last.read if last else None,
             "written": last.written if last else None,
