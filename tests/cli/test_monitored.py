@@ -104,7 +104,30 @@ def test_a_short_command_has_its_numbers_too(monitored):
     used = monitored.read("post-run-info.json")["resources"]
     assert used["samples"] >= 1
     assert used["largest_process"] is None
+    assert used["samples"] >= 3 or used["peak_memory"] is None
     assert "of the recorder" in used["unknown"][0]
+
+
+@pytest.mark.parametrize("options", [(), ("--cache", "--input", "capsula.toml")])
+def test_output_that_finds_no_room_is_a_failure(monitored, options):
+    for end, code in (0, 1), (7, 7):
+        with open("/dev/full", "wb") as full:
+            done = monitored.run(f"seq 9999; exit {end}", "-q", *options, stdout=full)
+        assert done.returncode == code
+        assert done.stderr.decode().count("could be written: No space left on device") == 1
+        notes = monitored.read("post-run-info.json")["notes"]
+        assert [note for note in notes if "No space left on device" in note]
+
+
+def test_where_the_directory_was_removed_the_command_runs(monitored):
+    place = monitored.ws.root / "gone"
+    place.mkdir()
+    do = 'rmdir "$PWD"; exec capsula monitor sh -c "echo told; exit 3"'
+    done = subprocess.run(
+        ["sh", "-c", do], cwd=place, env=monitored.ws.environ, capture_output=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout) == (3, b"told\n")
+    assert b"not recorded: there is no current directory" in done.stderr
 
 
 def test_inputs_are_hashed_before_the_run_and_files_after_it(monitored):

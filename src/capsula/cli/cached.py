@@ -42,12 +42,12 @@ class Found:
     left_open = False
     cut = False
     signal: int | None = None
-    write_error: int | None = None
     interrupted_by = 0
     reason = ""
 
     def __init__(self, report: engine.Report, start_ns: int, logs: tuple[Log | None, Log | None]) -> None:
         self.exit_code = report.exit_code
+        self.write_error: int | None = report.unwritten or None
         self.order: Order = report.logs[2] if report.logs is not None else ()
         self.start_ns = start_ns
         self.end_ns = time.time_ns()

@@ -20,6 +20,8 @@ from capsula.core.secrets import hidden_words, mask_words
 from capsula.engine import recording
 from capsula.engine.recording import Recorder
 from capsula.errors import UsageError
+from capsula.execute.process import run_command
+from capsula.execute.spawn import child_environment
 
 # As for `capsule --strict`: it was us, not the command.
 NOT_RUN = 125
@@ -55,7 +57,13 @@ def monitor(words: Sequence[str]) -> int:
     """The command's own exit code. A bad option stops it; whatever fails once that is read, the command runs, unless
     it is a probe that the user requires."""
     asked = read_words(words)
-    project = keeping(find_project(asked.directory, os.getcwd()), asked.keep)
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        _warn(f"not recorded: there is no current directory: {error.strerror}")
+        environ = child_environment(dict(os.environb))
+        return run_command(asked.command, environ, spool_dir=None, capture=(False, False)).exit_code
+    project = keeping(find_project(asked.directory, here), asked.keep)
     items = steps.items_of(project, asked.items)
     declared = None
     if declaring.is_wanted(asked.cache, project, items):
@@ -95,13 +103,20 @@ def monitor(words: Sequence[str]) -> int:
             recorder.seal("interrupted", _summary(asked))
             raise
     let_go_of_stdout()
+    if outcome.write_error:
+        # Of a cached run, the engine has said it.
+        why = f"not all of the command's output could be written: {os.strerror(outcome.write_error)}"
+        recorder.notes.append(why)
+        if result is None:
+            _warn(why)
     try:
         _after(running, items, asked, outcome, result)
     except Exception as error:
         # The command has run; its exit code stands.
         _warn(f"not all is recorded: {type(error).__name__}: {error}")
     done()
-    return outcome.exit_code
+    # Without us, it is the command that would have failed to write.
+    return outcome.exit_code or (1 if outcome.write_error else 0)
 
 
 def _nothing() -> None:
