@@ -121,9 +121,11 @@ class Remote(Protocol):
 
 
 class Captured(Protocol):
-    """One stream of a run: `content` when it stayed small, else the file at `path`; `size` in bytes either way."""
+    """One stream of a run: `content` when it stayed small, else the file at `path`; `size` in bytes either way.
+    `left_out`: so many of it aren't there."""
 
     content: "bytes | None"
+    left_out: int
     path: "str | None"
     size: int
 

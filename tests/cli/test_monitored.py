@@ -413,3 +413,23 @@ def test_a_vault_that_goes_away_while_the_command_runs_does_not_harm_it(monitore
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (6, b"told\nmore\n")
     assert b"capsula: can't " in err
+
+
+def test_of_a_log_that_is_too_long_beginning_and_end_are_kept(project):
+    project.write("capsula.toml", '[capture]\ninclude-cpu = false\n[monitor]\nlog-limit = "10KiB"\n')
+    done = project.monitor("-q", "seq", "100000")
+    assert done.stdout == b"".join(b"%d\n" % number for number in range(1, 100001))
+    log = (project.capsules()[-1] / "stdout.txt").read_bytes()
+    assert log.startswith(b"1\n2\n3\n")
+    assert log.endswith(b"\n99999\n100000\n")
+    assert b"bytes are left out here]" in log
+    assert len(log) < 11000
+    notes = project.read("post-run-info.json")["notes"]
+    assert any(note.startswith("stdout: ") and "log-limit" in note for note in notes)
+    project.write("capsula.toml", "[capture]\ninclude-cpu = false\n[monitor]\nlog-limit = 0\n")
+    project.monitor("-q", "seq", "100000")
+    assert (project.capsules()[-1] / "stdout.txt").read_bytes() == done.stdout
+    project.write("capsula.toml", '[monitor]\nlog-limit = "much"\n')
+    refused = project.monitor("true")
+    assert refused.returncode == 2
+    assert b"log-limit" in refused.stderr

@@ -42,6 +42,7 @@ class Captured:
     path: str | None = None
 
     def __init__(self, content: bytes) -> None:
+        self.left_out = 0
         self.content: bytes | None = content
         self.size = len(content)
 

@@ -29,6 +29,7 @@ class Log:
     """A stored log as a run would have captured it; the contract is in ports.Captured."""
 
     def __init__(self, log: bytes | str) -> None:
+        self.left_out = 0
         self.content = None if isinstance(log, str) else log
         self.path = log if isinstance(log, str) else None
         self.size = os.path.getsize(log) if isinstance(log, str) else len(log)

@@ -83,7 +83,7 @@ def monitor(words: Sequence[str]) -> int:
         recorder.seal("failed", {**_summary(asked), "exit_code": NOT_RUN})
         return NOT_RUN
     sys.stdout.flush()
-    running = Running(recorder, lambda: _summary(asked))
+    running = Running(recorder, lambda: _summary(asked), project.monitor.log_limit)
     outcome: ports.Outcome
     result, done = None, _nothing
     if declared is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Running:
     """One run. `summary` tells what the capsule says of it in any case."""
 
-    def __init__(self, recorder: Recorder, summary: Callable[[], dict[str, object]]) -> None:
+    def __init__(self, recorder: Recorder, summary: Callable[[], dict[str, object]], log_limit: int) -> None:
         self.recorder = recorder
         self.environ = dict(os.environb)
         self.folder: str | None = None
@@ -31,12 +31,20 @@ class Running:
             self.environ[live] = value
             mark = live + b"=" + value
         self.watch = Watch(mark)
+        self._log_limit = log_limit
         self._summary = summary
         self._came = False
 
     def run(self, command: tuple[str, ...]) -> Outcome:
         wanted = child_environment(self.environ)
-        return run_command(command, wanted, spool_dir=self.folder, late=self.late, watch=self.watch)
+        return run_command(
+            command,
+            wanted,
+            spool_dir=self.folder,
+            log_limit=self._log_limit,
+            late=self.late,
+            watch=self.watch,
+        )
 
     def late(self, outcome: Outcome) -> None:
         """A signal came when the command had ended. The first is waited for: most who press Ctrl-C twice meant the

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from capsula.config.toml import Document, read_file
-from capsula.config.values import nearest
+from capsula.config.values import nearest, size
 from capsula.core.names import printable
 from capsula.errors import ConfigError, UsageError
 
@@ -84,6 +84,7 @@ class Monitor:
     capture: bool = True
     cache: bool = False
     cache_context: tuple[str, ...] = ()
+    log_limit: int = 64 << 20
     items: Mapping[str, Item] = field(default_factory=dict)
 
 
@@ -151,6 +152,13 @@ KEYS = (
         [],
         "sections of the context (python, platform, …) that a cached result depends on",
     ),
+    Key(
+        "monitor",
+        "log-limit",
+        (str, int),
+        "64MiB",
+        "so much of what a command prints is kept, of each stream; of more, beginning and end. 0: all",
+    ),
     Key("monitor", "item", dict, {}, "what belongs to one thing that is monitored, by its name"),
     Key("monitor.item", "files", dict, {}, "path = { hash, copy, move } of files that the run makes"),
     Key("monitor.item", "inputs", dict, {}, "path = { hash } of files that are hashed before the run"),
@@ -210,9 +218,17 @@ def _project(top: _Table, root: str, file: str | None) -> Project:
             capture=monitor.switch("capture"),
             cache=monitor.switch("cache"),
             cache_context=monitor.texts("cache-context"),
+            log_limit=_size(monitor, "log-limit"),
             items={name: _item(name, item) for name, item in monitor.table("item", free=True).tables()},
         ),
     )
+
+
+def _size(table: _Table, name: str) -> int:
+    try:
+        return size(table.text(name))
+    except UsageError as error:
+        raise table.refused(name, error.what, hint=error.hint) from error
 
 
 def _capture(table: _Table, root: str) -> Capture:
@@ -421,6 +437,7 @@ class _Table:
 _NAMED: dict[object, str] = {
     int: "a whole number",
     (int, float): "a number",
+    (str, int): 'a size, like "64MiB"',
     str: "a string",
     bool: "true or false",
     list: "an array of strings",

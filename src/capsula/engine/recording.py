@@ -250,6 +250,10 @@ def _log(recorder: Recorder, name: str, captured: Captured | None) -> str | None
                 f"{name}: what looks like a credential was left out in {kept.hidden} place(s)"
             )
         shown = kept.shown
+    if captured.left_out:
+        recorder.notes.append(
+            f"{name}: {captured.left_out} bytes in the middle aren't kept ([monitor] log-limit)"
+        )
     # A character that the limit cuts in two is left out.
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
     return decoder.decode(shown, final=len(shown) < SHOWN_LOG)[:SHOWN_LOG]

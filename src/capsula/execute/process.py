@@ -93,6 +93,7 @@ def run_command(
     spool_dir: str | None,
     capture: "tuple[bool, bool]" = (True, True),
     memory_limit: int = 262144,
+    log_limit: int = 0,
     last: bool = False,
     meanwhile: "Callable[[], None] | None" = None,
     watch: "Watch | None" = None,
@@ -104,14 +105,15 @@ def run_command(
     was made; afterwards every trouble of ours costs at most the log. `last`: this process has nothing to do
     afterwards but to record the run, so a signal (INT, TERM, HUP, QUIT) that comes after the command's end ends it at
     once, with the command's exit code. Otherwise such a signal does then what it did before. `meanwhile` is called
-    while the command is starting: something short that will be needed after its end.
+    while the command is starting: something short that will be needed after its end. `log_limit`: of a longer log,
+    only beginning and end are kept, so many bytes in all (0: all of it).
     """
     hold_standard_fds()
     outcome = Outcome()
     signals = Signals()
     streams: list[Stream] = []
     try:
-        _open_streams(streams, outcome, capture, memory_limit, spool_dir)
+        _open_streams(streams, outcome, capture, lambda: _log(memory_limit, log_limit, spool_dir))
         child = _start(argv, environ, streams, signals, outcome, watch)
         if child is not None:
             relay = Relay(streams)
@@ -200,17 +202,24 @@ class Child:
         return True
 
 
+def _log(memory_limit: int, log_limit: int, spool_dir: str | None) -> Log:
+    if not log_limit:
+        return Log(memory_limit, spool_dir)
+    from capsula.execute.ends import EndsLog
+
+    return EndsLog(memory_limit, spool_dir, log_limit)
+
+
 def _open_streams(
     streams: "list[Stream]",
     outcome: Outcome,
     capture: "tuple[bool, bool]",
-    memory_limit: int,
-    spool_dir: str | None,
+    make_log: "Callable[[], Log]",
 ) -> None:
     for number, wanted in zip((1, 2), capture, strict=True):
         if wanted and was_open(number):
             try:
-                streams.append(Stream(number, Log(memory_limit, spool_dir)))
+                streams.append(Stream(number, make_log()))
             except OSError as error:
                 # The command has our own descriptor then: it runs as well, only its log isn't kept.
                 _note(outcome, number, f"it can't be captured: {error}")

@@ -25,9 +25,11 @@ else:
     import _signal
 
 CHUNK = 65536
-# For a stream that fills that so many times in a row: fewer turns, and a log that is written in large pieces, take half
-# of the time.
-_WIDE, _OFTEN = 1 << 20, 8
+# A stream that brought so much within a tenth of a second is *busy*: then it is read in large pieces, from a wider
+# pipe, after it was given a moment to fill. A writer of small pieces that is as quick as we are would else cost a turn
+# of all this for every few kilobytes.
+_BUSY, _SPAN = 4 << 20, 0.1
+_WIDE, _MOMENT = 1 << 20, 0.0003
 # How much more a stream may write when nobody reads ours any more: a build that is piped into `head` ends within it
 # and its result is kept; `yes` doesn't, and gets the SIGPIPE that it would have had without us.
 UNSEEN_LIMIT = 64 << 20
@@ -39,11 +41,13 @@ _ORDER_MOST = 8192
 
 
 class Captured:
-    """A whole log: `content`, or the `path` of a file that now belongs to the caller; the other is None."""
+    """A whole log: `content`, or the `path` of a file that now belongs to the caller; the other is None. `left_out`: so
+    many bytes of it aren't there, which only a log that may be shortened (execute.ends) has."""
 
-    __slots__ = ("content", "path", "size")
+    __slots__ = ("content", "left_out", "path", "size")
 
     def __init__(self, content: bytes | None, path: str | None, size: int) -> None:
+        self.left_out = 0
         self.content = content
         self.path = path
         self.size = size
@@ -160,8 +164,9 @@ class Stream:
         "unseen",
         "cut",
         "since_end",
-        "_chunk",
-        "_full",
+        "_busy",
+        "_counted",
+        "_since",
     )
 
     def __init__(self, number: int, log: Log) -> None:
@@ -178,8 +183,9 @@ class Stream:
         self.unseen = 0
         self.cut = ""
         self.since_end = 0
-        self._chunk = CHUNK
-        self._full = 0
+        self._busy = False
+        self._counted = 0
+        self._since = time.monotonic()
 
     def started(self) -> None:
         """The command has its end now; ours of a pipe must go, else it never ends. (A terminal's: see there.)"""
@@ -189,8 +195,10 @@ class Stream:
 
     def take(self) -> int:
         """Read what is there, pass it on, keep it; how much it was. The source is closed (-1) when it has ended."""
+        if self._busy:
+            time.sleep(_MOMENT)
         try:
-            chunk = os.read(self.source, self._chunk)
+            chunk = os.read(self.source, _WIDE if self._busy else CHUNK)
         except BlockingIOError:
             return 0
         except OSError:  # EIO: the last one who had this terminal open has closed it
@@ -207,10 +215,9 @@ class Stream:
         self.log.keep(chunk)
         if self.sink.error:
             self._is_it_worth_it(len(chunk))
-        if self._chunk == CHUNK:
-            self._full = self._full + 1 if len(chunk) == CHUNK else 0
-            if self._full == _OFTEN:
-                self._widen()
+        self._counted += len(chunk)
+        if self._counted >= _BUSY or self._busy:
+            self._judge()
         return len(chunk)
 
     def push(self) -> None:
@@ -226,21 +233,32 @@ class Stream:
             os.close(self.source)
             self.source = -1
 
-    def _widen(self) -> None:
-        self._chunk = _WIDE
-        if self.terminal is None:
-            try:
-                from fcntl import F_SETPIPE_SZ, fcntl
-
-                fcntl(self.source, F_SETPIPE_SZ, _WIDE)
-            except (ImportError, OSError):  # not Linux; or the user has as much in pipes as is allowed
-                return
+    def _judge(self) -> None:
+        """Whether it is busy, over the last moments."""
+        now = time.monotonic()
+        took = now - self._since
+        if took < _SPAN and self._counted < _BUSY:
+            return
+        was, self._busy = self._busy, took < _SPAN * 2 and self._counted >= _BUSY
+        self._counted, self._since = 0, now
+        if self._busy and not was:
+            _widen(self.source)
+            _widen(self.sink.fd)
 
     def _is_it_worth_it(self, more: int) -> None:
         self.unseen += more
         if self.log.lost or self.unseen > UNSEEN_LIMIT:
             self.cut = f"nobody reads it any more ({os.strerror(self.sink.error)})"
             self.close()
+
+
+def _widen(pipe: int) -> None:
+    try:
+        from fcntl import F_SETPIPE_SZ, fcntl
+
+        fcntl(pipe, F_SETPIPE_SZ, _WIDE)
+    except (ImportError, OSError):  # not Linux; no pipe; or the user has as much in pipes as is allowed
+        return
 
 
 class Relay:

@@ -177,7 +177,7 @@ def outcome(**fields: Any) -> Any:
 
 def test_logs_are_kept_whole_and_without_credentials(recorder: Recorder, draft: MemoryDraft) -> None:
     log = b"one\n\xff not text\nkey is hunter22\n"
-    captured = SimpleNamespace(content=log, path=None, size=len(log))
+    captured = SimpleNamespace(content=log, path=None, size=len(log), left_out=0)
     record = recording.after_command(recorder, outcome(stdout=captured), {}, {})
     assert record["stdout"] == "one\n\\xff not text\nkey is ***\n"
     assert record["stderr"] is None
@@ -191,7 +191,7 @@ def test_a_log_without_credentials_is_kept_byte_for_byte(
     log = b"\xff\x00\n" * 3_000_000
     spool = tmp_path / "spool"
     spool.write_bytes(log)
-    captured = SimpleNamespace(content=None, path=str(spool), size=len(log))
+    captured = SimpleNamespace(content=None, path=str(spool), size=len(log), left_out=0)
     record = recording.after_command(recorder, outcome(stdout=captured), {}, {})
     assert (Path(draft.path) / "stdout.txt").read_bytes() == log
     assert len(record["stdout"]) == recording.SHOWN_LOG
@@ -201,7 +201,7 @@ def test_a_log_without_credentials_is_kept_byte_for_byte(
 def test_of_a_long_log_the_beginning_is_shown_in_whole_characters(recorder: Recorder, tmp_path: Path) -> None:
     log = "€".encode() * recording.SHOWN_LOG
     (tmp_path / "spool").write_bytes(log)
-    captured = SimpleNamespace(content=None, path=str(tmp_path / "spool"), size=len(log))
+    captured = SimpleNamespace(content=None, path=str(tmp_path / "spool"), size=len(log), left_out=0)
     record = recording.after_command(recorder, outcome(stdout=captured), {}, {})
     assert record["stdout"] == "€" * (recording.SHOWN_LOG // 3)
 

@@ -118,7 +118,8 @@ def test_nothing_of_pandas_is_too_strange(odd: Any) -> None:
 
 
 def test_frames_of_polars_are_told_of_and_lazy_ones_are_not_computed() -> None:
-    pl = pytest.importorskip("polars")
+    import polars as pl
+
     found = told(pl.DataFrame({"a": [1, 2], "b": ["x", None]}))
     assert (found["shape"], found["columns"]["a"]) == ([2, 2], "Int64")
     assert found["sha256"] == told(pl.DataFrame({"a": [1, 2], "b": ["x", None]}))["sha256"]
