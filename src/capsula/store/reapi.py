@@ -11,12 +11,14 @@ from _thread import allocate_lock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import grpc
 
-from capsula.core.digest import Digest
-from capsula.core.reapi import ActionResult
+from capsula.core.digest import Digest, digest_of
+from capsula.core.reapi import ActionResult, Tree
 from capsula.core.services import (
     IDENTITY,
     SHA256_FUNCTION,
@@ -44,7 +46,7 @@ from capsula.core.services import (
     WriteStatusResponse,
 )
 from capsula.core.wire import Message, decode, encode
-from capsula.errors import BlobMissing, NotAvailable, StoreError, StoreUnreachable, WireError
+from capsula.errors import BlobCorrupt, BlobMissing, NotAvailable, StoreError, StoreUnreachable, WireError
 from capsula.ports import Receiver
 from capsula.store.guard import in_time
 from capsula.store.packed import unpacked, zstd
@@ -141,13 +143,11 @@ class ReapiStore:
         can = self.capabilities(deadline).action_cache_update_capabilities
         if can is not None and not can.update_enabled:
             raise StoreError(f"{self.name} doesn't take results from us", hint="--remote_mode r only reads")
-        asked = UpdateResultRequest(
-            instance_name=self._instance,
-            action_digest=action,
-            action_result=result,
-            digest_function=SHA256_FUNCTION,
-        )
-        self._call(f"{_REAPI}.ActionCache/UpdateActionResult", asked, ActionResult, deadline)
+        self._update(action, result, deadline)
+        if result.output_directories and self.lookup(action, deadline) is None:
+            # buildbox-casd holds an entry for incomplete while the directories of its trees aren't blobs themselves.
+            self._send_directories(result, deadline)
+            self._update(action, result, deadline)
 
     def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
         in_time(self.name, deadline)
@@ -342,6 +342,38 @@ class ReapiStore:
             return 0
         return max(told.committed_size, 0)
 
+    # ------------------------------------------------------------------------------------------------ results
+
+    def _update(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        asked = UpdateResultRequest(
+            instance_name=self._instance,
+            action_digest=action,
+            action_result=result,
+            digest_function=SHA256_FUNCTION,
+        )
+        self._call(f"{_REAPI}.ActionCache/UpdateActionResult", asked, ActionResult, deadline)
+
+    def _send_directories(self, result: ActionResult, deadline: float) -> None:
+        trees: list[_Kept] = []
+
+        def keep(digest: Digest) -> _Kept:
+            trees.append(_Kept(digest))
+            return trees[-1]
+
+        digests = [each.tree_digest for each in result.output_directories if each.tree_digest is not None]
+        self.fetch(list(dict.fromkeys(digests)), keep, deadline)
+        with TemporaryDirectory(prefix="capsula-") as folder:
+            found = set()
+            for kept in trees:
+                tree = decode(Tree, bytes(kept.content))
+                for directory in (tree.root, *tree.children):
+                    content = encode(directory) if directory is not None else b""
+                    digest = digest_of(content)
+                    Path(folder, digest.hash).write_bytes(content)
+                    found.add(digest)
+            absent = self.missing(sorted(found, key=lambda digest: digest.hash), deadline)
+            self.send(absent, lambda digest: f"{folder}/{digest.hash}", deadline)
+
     def _packs(self, deadline: float) -> bool:
         return ZSTD in self.capabilities(deadline).supported_compressors and _has_zstd()
 
@@ -373,6 +405,24 @@ class ReapiStore:
             return StoreUnreachable(what)
         refused = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
         return StoreError(what, hint="--remote_header, --remote_cert" if code in refused else "")
+
+
+class _Kept:
+    """A Receiver of a tree that we have just sent ourselves."""
+
+    def __init__(self, digest: Digest) -> None:
+        self.content = bytearray()
+        self._digest = digest
+
+    def write(self, piece: bytes | memoryview) -> None:
+        self.content += piece
+
+    def finish(self) -> None:
+        if digest_of(bytes(self.content)) != self._digest:
+            raise BlobCorrupt(f"other bytes than those of the tree {self._digest!r} came")
+
+    def abandon(self) -> None:
+        self.content.clear()
 
 
 def _pieces(name: str, path: str, offset: int, *, is_packed: bool) -> Iterator[WriteRequest]:

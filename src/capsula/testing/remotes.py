@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from capsula.core.digest import EMPTY, Digest, digest_of
-from capsula.core.reapi import ActionResult, Any, ExecutedActionMetadata, OutputFile
+from capsula.core.reapi import (
+    ActionResult,
+    Any,
+    Directory,
+    DirectoryNode,
+    ExecutedActionMetadata,
+    FileNode,
+    OutputDirectory,
+    OutputFile,
+    Tree,
+)
 from capsula.core.statement import attached, statement
 from capsula.core.wire import decode, encode
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable
@@ -177,6 +187,17 @@ class RemoteContract:
         assert found is not None
         assert statement(action, found) == statement(action, result)
         assert attached(found, MARK) == b"attached"
+
+    def test_a_result_of_directories_in_directories_is_found(self, remote: Remote, desk: Desk) -> None:
+        leaf = Directory(files=(FileNode(name="file", digest=desk.blob(b"in a directory")),))
+        root = Directory(directories=(DirectoryNode(name="inner", digest=digest_of(encode(leaf))),))
+        tree = desk.blob(encode(Tree(root=root, children=(leaf,))))
+        remote.send([digest_of(b"in a directory"), tree], desk.path_of, soon())
+        result = ActionResult(output_directories=(OutputDirectory(path="dist", tree_digest=tree),))
+        remote.store(digest_of(b"an action"), result, soon())
+        found = remote.lookup(digest_of(b"an action"), soon())
+        assert found is not None
+        assert found.output_directories[0].tree_digest == tree
 
     def test_an_entry_can_be_stored_again(self, remote: Remote, desk: Desk) -> None:
         action = digest_of(b"an action")
