@@ -11,6 +11,7 @@ import hits
 import memory
 import miss
 import record
+import remote
 import report
 import storesize
 import vault
@@ -27,8 +28,19 @@ PARTS: dict[str, Callable[[Options], report.Part]] = {
     "store": storesize.run,
     "vault": vault.run,
     "record": record.run,
+    "remote": remote.run,
 }
-ROUNDS = {"hits": 15, "miss": 31, "hashing": 7, "growth": 9, "memory": 1, "store": 1, "vault": 9, "record": 9}
+ROUNDS = {
+    "hits": 15,
+    "miss": 31,
+    "hashing": 7,
+    "growth": 9,
+    "memory": 1,
+    "store": 1,
+    "vault": 9,
+    "record": 9,
+    "remote": 7,
+}
 
 
 def options() -> argparse.ArgumentParser:

@@ -1,0 +1,142 @@
+"""What a result costs that comes from a shared store: on loopback, so that what is measured is us and the server."""
+
+import os
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hits import TROUBLE, install, why_not
+from measure import Command, Times, timed
+from report import Part, Target, milliseconds, ratio
+from tools import CAPSULE, HERE, Options, Place, Unavailable, prepare
+from workload import CheckFailed
+
+# The real servers of the tests serve here as well.
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+_BUDGET_SECONDS = 0.5
+
+
+def run(options: Options) -> Part:
+    part = Part("remote", "A hit from a shared store (ms)", ("store", "median", "least", "by a local hit"))
+    try:
+        install(CAPSULE, options.scratch)
+        with started(options.scratch / "remote" / "servers") as stores:
+            measure(part, options, stores)
+    except (Unavailable, ImportError, AssertionError, *TROUBLE) as error:
+        part.notes.append(f"not measured: {why_not(error)}")
+    return part
+
+
+@contextmanager
+def started(base: Path) -> Iterator[dict[str, tuple[str, ...]]]:
+    """The options that lead to each store."""
+    from servers.casd import Casd
+    from servers.nginx import Nginx
+    from servers.seaweed import Seaweed
+
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir(parents=True)
+    servers = nginx, seaweed, casd = Nginx(base / "nginx"), Seaweed(base / "seaweed"), Casd(base / "casd")
+    try:
+        yield {
+            "nginx (HTTP)": ("-b", nginx.url),
+            "SeaweedFS (S3)": ("-b", f"s3://{seaweed.bucket}", "--s3_endpoint", seaweed.url),
+            "casd (REAPI)": ("-b", f"grpc://{casd.target}"),
+        }
+    finally:
+        for server in servers:
+            server.stop()
+
+
+class Reference:
+    """The reference work, with its results wherever they were sent to."""
+
+    def __init__(self, options: Options) -> None:
+        self.place = Place(options.scratch, options.scratch / "remote" / "work")
+        self.plain = prepare(CAPSULE, self.place)
+        self.store = Path(self.plain.env["XDG_CACHE_HOME"]) / "capsula"
+        self.hit(self.plain, must_run=True)
+        self.expected = self.place.workload.expected()
+
+    def to(self, options: tuple[str, ...]) -> Command:
+        argv = self.plain.argv
+        return Command((argv[0], *options, *argv[1:]), self.plain.cwd, with_credentials(self.plain.env))
+
+    def hit(self, command: Command, *, must_run: bool = False) -> float:
+        before = self.place.workload.times_run()
+        seconds = timed(command)
+        if (self.place.workload.times_run() > before) != must_run:
+            raise CheckFailed("the task ran" if not must_run else "the task didn't run")
+        return seconds
+
+    def without_outputs(self) -> None:
+        self.place.workload.delete_outputs()
+
+    def without_results(self) -> None:
+        """The inputs are known, as they are where the task has run before; the result isn't here."""
+        self.without_outputs()
+        for name in ("ac", "cas", "recall", "remotes"):
+            shutil.rmtree(self.store / name, ignore_errors=True)
+
+    def without_anything(self) -> None:
+        self.without_outputs()
+        shutil.rmtree(self.store.parent, ignore_errors=True)
+
+
+def with_credentials(env: "os._Environ[str] | dict[str, str] | object") -> dict[str, str]:
+    from servers.seaweed import KEY, SECRET
+
+    assert isinstance(env, dict)
+    return {**env, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+
+
+def measure(part: Part, options: Options, stores: dict[str, tuple[str, ...]]) -> None:
+    work = Reference(options)
+    commands = {name: work.to(given) for name, given in stores.items()}
+    for command in commands.values():
+        work.without_anything()
+        work.hit(command, must_run=True)
+    away = work.to(("-b", f"http://127.0.0.1:{unused_port()}", "--remote_timeout", f"{_BUDGET_SECONDS}s"))
+    cases: dict[str, tuple[Callable[[], None], Command]] = {
+        "local, outputs in place": (lambda: None, work.plain),
+        "the same, with a remote": (lambda: None, commands["nginx (HTTP)"]),
+        "the same, with one that is away": (lambda: None, away),
+        "local": (work.without_outputs, work.plain),
+        **{name: (work.without_results, command) for name, command in commands.items()},
+        **{f"{name}, new machine": (work.without_anything, command) for name, command in commands.items()},
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(options.rounds):
+        for name in random.sample(list(cases), len(cases)):
+            clear, command = cases[name]
+            # One that hits as it was left by one like it: whoever goes before shows in nobody's time.
+            work.hit(commands["nginx (HTTP)"])
+            work.hit(command) if clear.__name__ == "<lambda>" else None
+            clear()
+            seconds[name].append(work.hit(command))
+            work.place.workload.check_outputs(work.expected)
+    times = {name: Times(tuple(each)) for name, each in seconds.items()}
+    local, here = times["local"].median, times["local, outputs in place"].median
+    for name, one in times.items():
+        part.rows.append((name, milliseconds(one.median), milliseconds(one.least), ratio(one.median / local)))
+    for name in stores:
+        part.targets.append(
+            Target(f"a hit from {name} by a local one that restores", times[name].median / local, 2.5)
+        )
+    for name in ("the same, with a remote", "the same, with one that is away"):
+        part.targets.append(Target(f"a local hit, {name.partition(', ')[2]}", times[name].median / here, 1.1))
+    part.numbers = {name: one.as_json() for name, one in times.items()}
+    part.notes.append(
+        f"Medians of {options.rounds} rounds, the reference work of `hits`. Where nothing else is said, the outputs"
+        " are gone and come from the store; on a new machine, nothing is known of the inputs either."
+    )
+
+
+def unused_port() -> int:
+    from servers.process import free_port
+
+    return free_port()
