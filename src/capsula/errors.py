@@ -60,3 +60,10 @@ class EntryUntrusted(StoreError):
 
 class WireError(CapsulaError):
     """Bytes that are not the message they should be, or a value that no message can hold."""
+
+
+def in_one_line(error: Exception) -> str:
+    """What went wrong, and what to do about it; of what is none of our errors, that it is a bug."""
+    if not isinstance(error, CapsulaError):
+        return f"an error inside capsula: {type(error).__name__}: {error}"
+    return f"{error.what} ({error.hint})" if error.hint else error.what

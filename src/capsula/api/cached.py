@@ -23,7 +23,7 @@ from capsula.core.names import printable
 from capsula.core.node import DIRECTORY, LINK
 from capsula.engine import recording
 from capsula.engine.recording import Recorder
-from capsula.errors import CapsulaError, NotAvailable, UsageError
+from capsula.errors import NotAvailable, UsageError
 from capsula.observe import journal
 from capsula.plugins import cached_run
 from capsula.store.size import maybe_sweep
@@ -175,13 +175,6 @@ def made_by(origin: Origin) -> dict[str, Any]:
         "started": recording.iso(origin.started_ns),
         "seconds": origin.seconds,
     }
-
-
-def why_not(error: Exception) -> str:
-    """The reason in one line, with what to do about it."""
-    if isinstance(error, CapsulaError):
-        return f"{error.what} ({error.hint})" if error.hint else error.what
-    return f"an error inside capsula: {type(error).__name__}: {error}"
 
 
 def _output(path: str, node: Node) -> dict[str, Any]:

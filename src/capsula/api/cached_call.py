@@ -22,7 +22,7 @@ from capsula.config.project import Project
 from capsula.engine.job import Attempt
 from capsula.engine.recording import Recorder
 from capsula.engine.run import begin, finish
-from capsula.errors import CapsulaError, UsageError
+from capsula.errors import CapsulaError, UsageError, in_one_line
 from capsula.execute.canonical import Unkeyable
 from capsula.execute.code import call_facts
 from capsula.execute.stored_value import decode, encode
@@ -130,7 +130,7 @@ class CachedCall:
                     refusal.what if content is not None else f"its return value isn't stored: {refusal.what}"
                 )
             except Exception as failure:
-                reason = cached.why_not(failure)
+                reason = in_one_line(failure)
         finish(self._attempt, Returned(seconds, content, reason))
         if reason and report.outcome != engine.UNCACHED:
             report.not_stored = reason

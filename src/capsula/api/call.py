@@ -14,7 +14,7 @@ from capsula.api.at_work import at_work, is_at_work
 from capsula.api.lifetime import Hide, Lifetime
 from capsula.api.live import warn
 from capsula.config.project import Item, Project, find_project
-from capsula.errors import CapsulaError, UsageError
+from capsula.errors import UsageError, in_one_line
 from capsula.execute import function as functions
 from capsula.execute.values import represent
 
@@ -167,9 +167,7 @@ class Call:
 
     def _say(self, error: Exception) -> str:
         """The reason, once for each function on stderr: it may be called a million times."""
-        reason = f"an error inside capsula: {type(error).__name__}: {error}"
-        if isinstance(error, CapsulaError):
-            reason = f"{error.what} ({error.hint})" if error.hint else error.what
+        reason = in_one_line(error)
         told = (getattr(self._plan.function, "__qualname__", "a function"), reason)
         if told not in _told:
             _told.add(told)

@@ -16,7 +16,7 @@ from capsula.cli.narrate import size
 from capsula.cli.render import DIM, Cell, Column, Progress, Sheet, counted, table
 from capsula.config.project import find_project
 from capsula.core.names import from_text, printable
-from capsula.errors import CapsulaError, UsageError
+from capsula.errors import CapsulaError, UsageError, in_one_line
 from capsula.plugins.recorded_run import open_vault
 from capsula.vault import arrival, packing
 from capsula.vault import record as records
@@ -79,8 +79,7 @@ def take_in(
             refused = _named(shown, error)
             if len(files) == 1:
                 raise refused from None
-            hint = f" ({refused.hint})" if refused.hint else ""
-            print(f"capsula: {refused.what}{hint}", file=sys.stderr)
+            print(f"capsula: {in_one_line(refused)}", file=sys.stderr)
             failed = 1
             continue
         _say(root, shown, found, sheet, dry=dry, as_json=as_json)

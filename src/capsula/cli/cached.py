@@ -14,7 +14,7 @@ from capsula.api.declared import Declared
 from capsula.cli.narrate import SEEN
 from capsula.config.project import Project
 from capsula.core.names import printable
-from capsula.errors import UsageError
+from capsula.errors import UsageError, in_one_line
 from capsula.execute.stdio import in_order, replay
 from capsula.plugins import cached_run
 
@@ -125,7 +125,7 @@ def run(
         session = cached.open_session(declared, project, recorder, command, name=name, cwd=recorder.cwd)
         ready = CachedCommand(session, running)
     except Exception as error:
-        reason = cached.why_not(error)
+        reason = in_one_line(error)
         recorder.notes.append(f"not cached: {reason}")
         recorder.warn(f"not cached: {reason}")
         return running.run(command), cached.uncached(reason), lambda: None

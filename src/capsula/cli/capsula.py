@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from capsula import __version__
 from capsula.core.names import printable
-from capsula.errors import CapsulaError, UsageError
+from capsula.errors import CapsulaError, UsageError, in_one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -50,8 +50,8 @@ def main() -> int:
     except Exception as error:
         if os.environ.get("CAPSULA_DEBUG"):
             raise
-        what = f"an error inside capsula: {type(error).__name__}: {error}"
-        return _complain(CapsulaError(what, hint="please report it; CAPSULA_DEBUG=1 shows where"), FAILED)
+        bug = CapsulaError(in_one_line(error), hint="please report it; CAPSULA_DEBUG=1 shows where")
+        return _complain(bug, FAILED)
 
 
 def run(argv: Sequence[str]) -> int:

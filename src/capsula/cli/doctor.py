@@ -19,6 +19,7 @@ from capsula.core.reapi import ActionResult, OutputFile
 from capsula.errors import CapsulaError, StoreUnreachable, UsageError
 from capsula.plugins.remotes import open_remote, urls
 from capsula.store.disk import DiskStore
+from capsula.store.layout import blob_path
 from capsula.store.outbox import Outbox
 from capsula.store.receive import Receiving
 from capsula.store.sealed import Sealed
@@ -145,7 +146,7 @@ def _round_trip(remote: Remote, target: Target, settings: Settings) -> Iterator[
         return Receiving(target.root, wanted, time.time)
 
     def path_of(wanted: Digest) -> str:
-        return os.path.join(target.root, "cas", wanted.hash[:2], wanted.hash)
+        return blob_path(target.root, wanted.hash)
 
     remote.send([digest], path_of, _soon(settings))
     if remote.missing([digest], _soon(settings)):

@@ -6,6 +6,7 @@ import time
 from capsula import engine
 from capsula.core.names import printable
 from capsula.core.node import DIRECTORY, LINK
+from capsula.errors import in_one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ def _lines(session: "Session", report: engine.Report) -> "Iterator[str]":
     if settings.verbose:
         yield from _hashes(report)
     if report.problem is not None and report.outcome == engine.UNCACHED:
-        hint = f" ({report.problem.hint})" if report.problem.hint else ""
-        yield f"not cached: {report.problem.what}{hint}"
+        yield f"not cached: {in_one_line(report.problem)}"
     elif report.outcome == engine.HIT:
         yield from _hit(session, report, wordy)
     elif settings.dry_run:

@@ -19,7 +19,7 @@ from capsula.core.names import printable
 from capsula.core.secrets import hidden_words, mask_words
 from capsula.engine import recording
 from capsula.engine.recording import Recorder
-from capsula.errors import UsageError
+from capsula.errors import UsageError, in_one_line
 from capsula.execute.process import run_command
 from capsula.execute.spawn import child_environment
 
@@ -76,7 +76,7 @@ def monitor(words: Sequence[str]) -> int:
         recorder.seal("interrupted", _summary(asked))
         raise
     except Exception as error:
-        recorder.trouble(f"an error inside capsula: {type(error).__name__}: {error}")
+        recorder.trouble(in_one_line(error))
     if recorder.missing:
         names = ", ".join(map(printable, recorder.missing))
         recorder.trouble(f"the command isn't run: {names} is required in capsula.toml and failed")

@@ -11,7 +11,7 @@ from capsula.config.places import find_root, find_store
 from capsula.config.settings import read_settings
 from capsula.core.action import inputs_hash
 from capsula.core.names import printable
-from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError
+from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError, in_one_line
 from capsula.execute.spawn import child_environment, exec_command
 from capsula.observe.journal import append
 from capsula.plugins.cached_run import Session, compose, find_context, journal_line
@@ -158,10 +158,6 @@ def _bad_start(
     # An enclosing capsule's hash isn't ours.
     wanted.pop(b"CAPSULE_INPUTS_HASH", None)
     exec_command(tuple(command), wanted)
-
-
-def in_one_line(error: CapsulaError) -> str:
-    return f"{error.what} ({error.hint})" if error.hint else error.what
 
 
 def _print_inputs_hash(session: Session, environ: "dict[bytes, bytes]", say: "Callable[[str], None]") -> int:

@@ -20,6 +20,7 @@ from capsula.errors import (
     RemoteRequired,
     UsageError,
     WireError,
+    in_one_line,
 )
 
 TYPE_CHECKING = False
@@ -113,10 +114,7 @@ def _explain(attempt: Attempt, keyed: "Keyed") -> None:
 
 
 def _bug(error: Exception) -> CapsulaError:
-    bug = CapsulaError(
-        f"an error inside capsula: {type(error).__name__}: {error}",
-        hint="please report it; CAPSULA_DEBUG=1 shows where",
-    )
+    bug = CapsulaError(in_one_line(error), hint="please report it; CAPSULA_DEBUG=1 shows where")
     bug.__cause__ = error
     return bug
 

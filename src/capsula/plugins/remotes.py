@@ -17,7 +17,7 @@ from capsula.core.flagged import TEXT_LIMIT, look
 from capsula.core.hiding import telling_values
 from capsula.core.names import printable
 from capsula.core.secrets import mask
-from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError
+from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError, in_one_line
 from capsula.store.disk import DiskStore
 from capsula.store.guard import Breaker, Guarded
 from capsula.store.layout import blob_path
@@ -140,8 +140,7 @@ def _opened(settings: "Settings", root: str, say: Callable[[str], None]) -> Iter
         except CapsulaError as error:
             if settings.strict or settings.strict_remote:
                 raise RemoteRequired(error.what, hint=error.hint) from error
-            hint = f" ({error.hint})" if error.hint else ""
-            say(f"{error.what}{hint}; going on without it")
+            say(f"{in_one_line(error)}; going on without it")
 
 
 def _guarded(url: str, settings: "Settings", breaker: Breaker) -> Guarded:
