@@ -1,6 +1,7 @@
 """The outbox: what is still to be sent, what is sent of it, and what is forgotten."""
 
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def near(tmp_path: Path) -> DiskStore:
 
 @pytest.fixture
 def box(near: DiskStore) -> Outbox:
-    return Outbox(near.root, "memory://")
+    """Its clock goes on by a second each time that somebody looks."""
+    seconds = count(time.time())
+    return Outbox(near.root, "memory://", lambda: next(seconds))
 
 
 def stored(near: DiskStore, number: int = 0) -> Digest:

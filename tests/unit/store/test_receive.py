@@ -1,0 +1,67 @@
+"""A blob on its way: whole and there, or nothing is left of it."""
+
+from pathlib import Path
+
+import pytest
+
+from capsula.core.digest import Digest
+from capsula.errors import BlobCorrupt
+from capsula.store.receive import receiving
+from capsula.testing import Desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_what_comes_in_pieces_is_there_when_the_block_ends(desk: Desk) -> None:
+    digest = desk.blob(b"first second")
+    with receiving(desk.receive, digest) as receiver:
+        receiver.write(b"first ")
+        receiver.write(memoryview(b"second"))
+        assert not Path(desk.root, "cas").exists()
+    assert desk.received(digest) == b"first second"
+    assert desk.rests() == []
+
+
+@pytest.mark.parametrize("trouble", [ConnectionResetError("in the middle"), KeyboardInterrupt()])
+def test_of_what_is_interrupted_nothing_is_left(desk: Desk, trouble: BaseException) -> None:
+    def receive(digest: Digest) -> None:
+        with receiving(desk.receive, digest) as receiver:
+            receiver.write(b"first ")
+            assert len(desk.rests()) == 1
+            raise trouble
+
+    with pytest.raises(type(trouble)):
+        receive(desk.blob(b"first second"))
+    assert desk.rests() == []
+    assert not Path(desk.root, "cas").exists()
+
+
+def test_more_than_was_announced_is_refused_while_it_comes(desk: Desk) -> None:
+    digest = desk.blob(b"first")
+    with (
+        pytest.raises(BlobCorrupt, match="more than the 5 bytes"),
+        receiving(desk.receive, digest) as receiver,
+    ):
+        receiver.write(b"first ")
+    assert desk.rests() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"firs", b"tsrif"])
+def test_something_else_is_refused_at_the_end(desk: Desk, content: bytes) -> None:
+    digest = desk.blob(b"first")
+    with pytest.raises(BlobCorrupt), receiving(desk.receive, digest) as receiver:
+        receiver.write(content)
+    assert desk.rests() == []
+    assert not Path(desk.root, "cas").exists()
+
+
+def test_a_hostile_name_is_refused_before_anything_comes(desk: Desk) -> None:
+    with (
+        pytest.raises(BlobCorrupt, match="no blob can have the name"),
+        receiving(desk.receive, Digest("../../x", 1)),
+    ):
+        raise AssertionError("nothing may be received")
+    assert not Path(desk.root).exists()
