@@ -128,7 +128,7 @@ def made():
 
 
 VALUES = """
-import dataclasses, enum, typing, pathlib, collections, datetime
+import copy, dataclasses, enum, typing, pathlib, collections, datetime
 import numpy
 
 class Color(enum.Enum):
@@ -154,7 +154,7 @@ VALUES = [
 @capsula.monitor(cache=True)
 def made(at):
     ran()
-    return VALUES[at]
+    return copy.deepcopy(VALUES[at])
 
 def same(one, other):
     if type(one) is not type(other):
@@ -244,6 +244,20 @@ def test_an_edit_of_what_it_uses_is_a_miss_that_names_it(project, old, new, why)
     assert project.ran == (1 if why is None else 2)
     if why is not None:
         assert project.why == why
+
+
+def test_the_current_directory_and_the_words_of_the_program_are_part_of_the_key(project):
+    script = "import sys\nos.chdir(sys.argv[1])\n"
+    script += "@capsula.monitor(cache=True)\ndef f():\n  open(LOG, 'a').write('ran\\n')\n  return REST\n"
+    script = script.replace("REST", "open('in.txt').read()").replace("LOG", repr(str(project.ws.path("ran"))))
+    for name in ("one", "two"):
+        project.ws.write(f"{name}/in.txt", name)
+        assert project.python(script + "print(f())", name).stdout == f"{name}\n"
+    assert project.why == "cwd was 'one', is 'two'"
+    script = "import sys\n@capsula.monitor(cache=True)\ndef g(): return sys.argv[1:]\nprint(g())"
+    assert project.python(script, "one").stdout == "['one']\n"
+    assert project.python(script, "two").stdout == "['two']\n"
+    assert project.why == "value sys.argv changed"
 
 
 @pytest.mark.parametrize("use", ["import tools", "from tools import clean"])
@@ -419,6 +433,9 @@ def test_what_cannot_be_keyed_safely_runs_and_the_reason_is_said_once(project, s
         ("return object()", "its return value isn't stored: it is or holds a object"),
         ("return [print]", "its return value isn't stored"),
         ("x.append(1); return 1", "argument x changed while the function ran"),
+        ("return [[0]] * 2", "isn't stored: it holds the same list in two places"),
+        ("return [x]", "isn't stored: it is or holds a list that the program has already"),
+        ("return SEEN", "isn't stored: it is or holds a list that the program has already"),
         ("return 2", "the declared output 'never.txt' was not made"),
         ("SEEN.append(1); return 1", "value SEEN changed while the function ran"),
     ],

@@ -25,6 +25,7 @@ from capsula.engine.run import begin, finish
 from capsula.errors import CapsulaError, UsageError, in_one_line
 from capsula.execute.canonical import Unkeyable
 from capsula.execute.code import call_facts
+from capsula.execute.sharing import why_no_copy
 from capsula.execute.stored_value import decode, encode
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class CachedCall:
         self._function = function
         self._home = str(getattr(inspect.unwrap(function), "__module__", ""))
         self._arguments = _bound(function, args, kwargs)
-        self._facts = call_facts(function, self._arguments)
+        self._facts = (("cwd", _place(project.root)), *call_facts(function, self._arguments))
         name = name_of(function)
         self.session = cached.open_session(
             declared,
@@ -124,7 +125,7 @@ class CachedCall:
         else:
             try:
                 content = encode(result, self._home)
-                self._check_that_nothing_moved()
+                self._check_that_nothing_moved(result)
             except Unkeyable as refusal:
                 reason = (
                     refusal.what if content is not None else f"its return value isn't stored: {refusal.what}"
@@ -158,9 +159,14 @@ class CachedCall:
             path.unlink()
         self.value = decode(content, self._home)
 
-    def _check_that_nothing_moved(self) -> None:
-        """An argument or a global that the call has changed isn't what its key says; a hit would leave it as it is."""
-        before, after = dict(_rows(self._facts)), dict(_rows(call_facts(self._function, self._arguments)))
+    def _check_that_nothing_moved(self, result: Any) -> None:
+        """An argument or a global that the call has changed isn't what its key says; a hit would leave it as it is. So
+        it would when the program changes what it got, if that is one of them."""
+        values: list[Any] = []
+        facts = call_facts(self._function, self._arguments, values)
+        if why := why_no_copy(result, values):
+            raise Unkeyable(f"its return value isn't stored: {why}")
+        before, after = dict(_rows(self._facts)), dict(_rows(facts))
         for row, content in after.items():
             if before.get(row) != content:
                 raise Unkeyable(f"{' '.join(row)} changed while the function ran")
@@ -176,6 +182,12 @@ class CachedCall:
 
 def _rows(facts: tuple[Fact, ...]) -> list[tuple[Fact, str]]:
     return [(fact[:-1], fact[-1]) for fact in facts]
+
+
+def _place(root: str) -> str:
+    """The current directory as seen from the project's root: a name like `numbers.txt` is meant in it."""
+    here, top = os.path.realpath(os.getcwd()), os.path.realpath(root)
+    return os.path.relpath(here, top) if os.path.commonpath((here, top)) == top else here
 
 
 def _bound(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

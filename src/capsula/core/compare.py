@@ -24,8 +24,8 @@ ENOUGH = 50
 
 class Difference:
     """One fact that differs. `kind`: file, outside, link, argv, variable, tag, tool, option, output, system, id, stdin,
-    directory, version, argument, code, context, package, python, value; `name` says which one; `change` how, as the end
-    of a sentence.
+    directory, cwd, version, argument, code, context, package, python, value; `name` says which one; `change` how, as
+    the end of a sentence.
     """
 
     __slots__ = ("change", "kind", "name")

@@ -63,10 +63,13 @@ class Follower:
         # By identity, with the object, so that no other one gets its number meanwhile.
         self._labels: dict[int, tuple[Any, str]] = {}
         self._taken: set[str] = set()
+        # What was keyed by its content, each with all that it holds.
+        self.values: list[Any] = []
 
     def key_of(self, value: Any, where: str) -> bytes:
         """A value as bytes; what it is made of in the program is followed. Raises Unkeyable, saying where."""
         with _at(where):
+            self.values.append(value)
             return canonical(value, self._other)
 
     # ------------------------------------------------------------------------------------------------ functions
@@ -91,9 +94,15 @@ class Follower:
         if origin_of(module).is_pinned:
             parts.append(self._pinned(module, "").encode())
         else:
+            parts += self._own(function, label)
             parts += self._globals(function.__code__, function.__globals__, label)
         self._add("code", label, b"".join([item(b"-", part) for part in parts]))
         return label
+
+    def _own(self, function: types.FunctionType, label: str) -> list[bytes]:
+        """What the program has written on it, as on any object."""
+        own = sorted([name for name in vars(function) if not name.startswith("__")])
+        return [name.encode() + self.key_of(vars(function)[name], f"{label}.{name}") for name in own]
 
     def _cell(self, cell: types.CellType, where: str) -> bytes:
         try:
@@ -131,6 +140,9 @@ class Follower:
         value, shown = names[name], name
         space = names
         for attribute in attributes:
+            if value is sys and attribute == "argv":
+                self._add("value", "sys.argv", canonical(sys.argv, self._other))
+                break
             if isinstance(value, types.ModuleType) and (value.__name__, attribute) in _REACHING:
                 raise Unkeyable(f"{label} uses {shown}.{attribute}, which can reach anything")
             if not isinstance(value, types.ModuleType) or origin_of(value.__name__).is_pinned:
@@ -146,6 +158,7 @@ class Follower:
         with _at(f"{shown}, which {label} uses,"):
             if is_followed(value):
                 return item(b"-", f"{shown}={self._ref(value)}".encode())
+            self.values.append(value)
             self._add("value", own, canonical(value, self._other))
         return item(b"v", f"{shown}={own}".encode())
 
@@ -315,8 +328,11 @@ def _is_made_at_run_time(function: types.FunctionType) -> bool:
     return bool(function.__closure__) or hasattr(function, "__wrapped__")
 
 
-def call_facts(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Fact, ...]:
-    """All facts of one call, `arguments` being its values by name. Raises Unkeyable, saying what can't be keyed."""
+def call_facts(
+    function: Callable[..., Any], arguments: dict[str, Any], values: list[Any] | None = None
+) -> tuple[Fact, ...]:
+    """All facts of one call, `arguments` being its values by name. `values` gets those that it can see. Raises
+    Unkeyable, saying what can't be keyed."""
     inner = inspect.unwrap(function)
     follower = Follower(getattr(inner, "__globals__", {}).get("__name__"))
     follower.key_of(function, "the function")
@@ -324,4 +340,6 @@ def call_facts(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple
         ("argument", name, hashlib.sha256(follower.key_of(value, f"the argument {name}")).hexdigest())
         for name, value in arguments.items()
     }
+    if values is not None:
+        values += follower.values
     return tuple(sorted(follower.facts | facts))

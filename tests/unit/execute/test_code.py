@@ -96,6 +96,7 @@ WHATEVER_IT_USES = {
     "an array": "import numpy\na = numpy.array([?])\ndef f(): return a",
     "a vectorized function": "import numpy\ng = numpy.vectorize(lambda x: x + ?)\ndef f(): return g([1])",
     "a pattern": "import re\nr = re.compile('a' * ?)\ndef f(): return r",
+    "what is written on a function": "def g(): return g.k\ng.k = ?\ndef f(): return g()",
     "a bound method of a value": "g = ('a' * ?).join\ndef f(): return g",
 }
 
