@@ -68,7 +68,7 @@ def write_new(path: str, content: bytes, mode: int) -> None:
         raise
 
 
-def write_all(fd: int, content: bytes) -> None:
+def write_all(fd: int, content: "bytes | memoryview") -> None:
     written = os.write(fd, content)
     if written < len(content):  # a disk that fills up, or more than 2 GiB
         rest = memoryview(content)[written:]

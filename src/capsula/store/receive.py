@@ -5,15 +5,22 @@ the announced size ends it, and the name appears only when the digest is the one
 """
 
 import os
+from _thread import allocate_lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 
 from capsula.core.digest import Digest
-from capsula.errors import BlobCorrupt
+from capsula.errors import BlobCorrupt, CapsulaError
 from capsula.ports import Receiver
 from capsula.store import files
 from capsula.store.layout import blob_path, create_temporary, discard, is_hash, publish, refusal
+
+# Up to here it is kept in memory until it is known to be right.
+_SMALL = 1 << 16
+# Making a file is waiting for its directory. Threads that make them in one directory at once don't sleep meanwhile,
+# they spin, and it takes several times as long as one after the other.
+_making = allocate_lock()
 
 
 class Receiving:
@@ -26,21 +33,25 @@ class Receiving:
         self.digest = digest
         self.size = 0
         self._root = root
+        self._now = now
         self._hashed = sha256()
+        self._pieces: list[bytes | memoryview] = []
+        self._fd, self._path = -1, ""
         if not is_hash(digest.hash):
             raise BlobCorrupt(f"no blob can have the name {digest.hash!a}")
-        try:
-            self._fd, self._path = create_temporary(root, 0o400, now())
-        except OSError as error:
-            raise refusal(error, root, "write") from error
+        if digest.size_bytes > _SMALL:
+            self._create()
 
     def write(self, piece: "bytes | memoryview") -> None:
         self.size += len(piece)
         if self.size > self.digest.size_bytes:
             raise self._wrong(f"more than the {self.digest.size_bytes} bytes")
         self._hashed.update(piece)
+        if self._fd < 0:
+            self._pieces.append(piece)
+            return
         try:
-            files.write_all(self._fd, bytes(piece))
+            files.write_all(self._fd, piece)
         except OSError as error:
             raise refusal(error, self._root, "write") from error
 
@@ -51,18 +62,30 @@ class Receiving:
                 raise self._wrong(f"{self.size} of the {self.digest.size_bytes} bytes")
             if self._hashed.hexdigest() != self.digest.hash:
                 raise self._wrong("other bytes than those")
-            self._close()
-            publish(self._path, blob_path(self._root, self.digest.hash))
+            with _making:
+                if self._fd < 0:
+                    self._create()
+                    files.write_all(self._fd, b"".join(self._pieces))
+                self._close()
+                publish(self._path, blob_path(self._root, self.digest.hash))
         except OSError as error:
             self.abandon()
             raise refusal(error, self._root, "write") from error
-        except BlobCorrupt:
+        except CapsulaError:
             self.abandon()
             raise
 
     def abandon(self) -> None:
+        self._pieces.clear()
         self._close()
-        discard(self._path)
+        if self._path:
+            discard(self._path)
+
+    def _create(self) -> None:
+        try:
+            self._fd, self._path = create_temporary(self._root, 0o400, self._now())
+        except OSError as error:
+            raise refusal(error, self._root, "write") from error
 
     def _close(self) -> None:
         if self._fd >= 0:
