@@ -226,7 +226,8 @@ def open_remote(url: str, settings: "Settings") -> "Remote":
 def _open_reapi(url: str, settings: "Settings") -> "Remote":
     """grpc://host:port/instance, with TLS as grpcs://"""
     try:
-        from capsula.store.reapi import Certificates, ReapiStore
+        from capsula.store.calls import Certificates
+        from capsula.store.reapi import ReapiStore
     except ImportError as error:
         raise _missing(mask(url), error, "grpc") from error
     parts = urlsplit(url)

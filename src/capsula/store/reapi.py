@@ -9,13 +9,8 @@ no compression, or only for streams; a write of what is there ends early.
 import uuid
 from _thread import allocate_lock
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
-
-import grpc
 
 from capsula.core.digest import Digest, digest_of
 from capsula.core.reapi import ActionResult, Tree
@@ -34,10 +29,7 @@ from capsula.core.services import (
     GetResultRequest,
     ReadRequest,
     ReadResponse,
-    RequestMetadata,
     ServerCapabilities,
-    Status,
-    ToolDetails,
     Update,
     UpdateResultRequest,
     WriteRequest,
@@ -45,15 +37,14 @@ from capsula.core.services import (
     WriteStatusRequest,
     WriteStatusResponse,
 )
-from capsula.core.wire import Message, decode, encode
+from capsula.core.wire import decode, encode
 from capsula.errors import BlobCorrupt, BlobMissing, NotAvailable, StoreError, StoreUnreachable, WireError
 from capsula.ports import Receiver
+from capsula.store.calls import NOT_FOUND, Calls, Certificates, Unimplemented
 from capsula.store.guard import in_time
 from capsula.store.packed import unpacked, zstd
 from capsula.store.parallel import each
 from capsula.store.receive import receiving
-
-T = TypeVar("T", bound=Message)
 
 _REAPI = "/build.bazel.remote.execution.v2"
 _BYTES = "/google.bytestream.ByteStream"
@@ -64,39 +55,6 @@ _STREAMS = 4
 _BATCHES = 4
 _DIGESTS_A_CALL = 10_000
 _WRITES = 3
-_RETRY = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.UNKNOWN,
-    grpc.StatusCode.INTERNAL,
-)
-_NOT_FOUND, _OK = 5, 0
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.enable_retries", 0),
-    # How often it is tried is decided elsewhere; by default a channel that failed refuses all for a second.
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 5000),  # which is how long connecting may take
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.max_receive_message_length", 16 << 20),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """PEM files' contents: who is trusted instead of the system's, and who we are."""
-
-    trusted: bytes | None = None
-    key: bytes | None = None
-    chain: bytes | None = None
-
-
-class _Unimplemented(StoreError):
-    """The server doesn't know this call."""
 
 
 class ReapiStore:
@@ -113,18 +71,7 @@ class ReapiStore:
     ) -> None:
         self.name = name
         self._instance = instance
-        metadata = RequestMetadata(
-            tool_details=ToolDetails(tool_name="capsula"), tool_invocation_id=str(uuid.uuid4())
-        )
-        self._metadata: tuple[tuple[str, str | bytes], ...] = (
-            *((key.lower(), value) for key, value in (headers or {}).items()),
-            ("build.bazel.remote.execution.v2.requestmetadata-bin", encode(metadata)),
-        )
-        if certificates is None:
-            self._channel = grpc.insecure_channel(target, options=_OPTIONS)
-        else:
-            trust = grpc.ssl_channel_credentials(certificates.trusted, certificates.key, certificates.chain)
-            self._channel = grpc.secure_channel(target, trust, options=_OPTIONS)
+        self._calls = Calls(name, target, headers, certificates)
         self._known: CacheCapabilities | None = None
         self._lock = allocate_lock()
 
@@ -135,7 +82,7 @@ class ReapiStore:
             instance_name=self._instance, action_digest=action, digest_function=SHA256_FUNCTION
         )
         try:
-            return self._call(f"{_REAPI}.ActionCache/GetActionResult", asked, ActionResult, deadline)
+            return self._calls.ask(f"{_REAPI}.ActionCache/GetActionResult", asked, ActionResult, deadline)
         except BlobMissing:
             return None
 
@@ -159,7 +106,7 @@ class ReapiStore:
                 digest_function=SHA256_FUNCTION,
             )
             path = f"{_REAPI}.ContentAddressableStorage/FindMissingBlobs"
-            absent += self._call(path, asked, FindMissingResponse, deadline).missing_blob_digests
+            absent += self._calls.ask(path, asked, FindMissingResponse, deadline).missing_blob_digests
         return absent
 
     def fetch(
@@ -192,7 +139,7 @@ class ReapiStore:
         return found
 
     def close(self) -> None:
-        self._channel.close()
+        self._calls.close()
 
     def capabilities(self, deadline: float) -> CacheCapabilities:
         """What the server says that it can; asked once. One that says nothing can what every server can."""
@@ -205,8 +152,8 @@ class ReapiStore:
         asked = CapabilitiesRequest(instance_name=self._instance)
         try:
             path = f"{_REAPI}.Capabilities/GetCapabilities"
-            told = self._call(path, asked, ServerCapabilities, deadline).cache_capabilities
-        except (WireError, _Unimplemented):
+            told = self._calls.ask(path, asked, ServerCapabilities, deadline).cache_capabilities
+        except (WireError, Unimplemented):
             told = None
         if told is not None and told.digest_functions and SHA256_FUNCTION not in told.digest_functions:
             raise StoreError(f"{self.name} doesn't use SHA-256, and Capsula knows nothing else")
@@ -242,14 +189,14 @@ class ReapiStore:
         path = f"{_REAPI}.ContentAddressableStorage/BatchReadBlobs"
         answers = {
             each.digest.hash: each
-            for each in self._call(path, asked, BatchReadResponse, deadline).responses
+            for each in self._calls.ask(path, asked, BatchReadResponse, deadline).responses
             if each.digest is not None
         }
         for digest in batch:
             answer = answers.get(digest.hash)
-            if answer is None or (answer.status is not None and answer.status.code == _NOT_FOUND):
+            if answer is None or (answer.status is not None and answer.status.code == NOT_FOUND):
                 raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}")
-            self._check(answer.status)
+            self._calls.check(answer.status)
             if answer.compressor != IDENTITY:
                 raise StoreError(f"{self.name} compressed a blob, and wasn't asked to")
             with receiving(receive, digest) as receiver:
@@ -266,14 +213,8 @@ class ReapiStore:
             instance_name=self._instance, requests=tuple(updates), digest_function=SHA256_FUNCTION
         )
         path = f"{_REAPI}.ContentAddressableStorage/BatchUpdateBlobs"
-        for answer in self._call(path, asked, BatchUpdateResponse, deadline).responses:
-            self._check(answer.status)
-
-    def _check(self, status: Status | None) -> None:
-        if status is None or status.code == _OK:
-            return
-        known = {each.value[0]: each for each in grpc.StatusCode}
-        raise self._refused(known.get(status.code, grpc.StatusCode.UNKNOWN), status.message)
+        for answer in self._calls.ask(path, asked, BatchUpdateResponse, deadline).responses:
+            self._calls.check(answer.status)
 
     # ------------------------------------------------------------------------------------------------ streams
 
@@ -281,17 +222,12 @@ class ReapiStore:
         is_packed = self._packs(deadline)
         kind = "compressed-blobs/zstd" if is_packed else "blobs"
         asked = ReadRequest(resource_name=self._resource(f"{kind}/{digest.hash}/{digest.size_bytes}"))
-        call = self._channel.unary_stream(
-            f"{_BYTES}/Read", request_serializer=encode, response_deserializer=partial(decode, ReadResponse)
-        )
-        try:
-            with receiving(receive, digest) as receiver:
-                pieces: Any = call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)
-                datas = (piece.data for piece in pieces)
-                for data in unpacked(datas, self.name) if is_packed else datas:
-                    receiver.write(data)
-        except grpc.RpcError as error:
-            raise self._failed(error, f"{self.name} doesn't have the blob {digest!r}") from error
+        missing = f"{self.name} doesn't have the blob {digest!r}"
+        with receiving(receive, digest) as receiver:
+            pieces = self._calls.stream(f"{_BYTES}/Read", asked, ReadResponse, deadline, missing)
+            datas = (piece.data for piece in pieces)
+            for data in unpacked(datas, self.name) if is_packed else datas:
+                receiver.write(data)
 
     def _write_stream(self, digest: Digest, path: str, deadline: float) -> None:
         is_packed = self._packs(deadline)
@@ -315,24 +251,13 @@ class ReapiStore:
 
     def _write_from(self, name: str, path: str, offset: int, deadline: float, *, is_packed: bool) -> int:
         """The size that the server says it has now."""
-        call = self._channel.stream_unary(
-            f"{_BYTES}/Write", request_serializer=encode, response_deserializer=partial(decode, WriteResponse)
-        )
-        try:
-            told: WriteResponse = call(
-                _pieces(name, path, offset, is_packed=is_packed),
-                timeout=in_time(self.name, deadline),
-                metadata=self._metadata,
-            )
-            return told.committed_size
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.ALREADY_EXISTS:
-                return -1
-            raise self._failed(error) from error
+        pieces = _pieces(name, path, offset, is_packed=is_packed)
+        told = self._calls.pour(f"{_BYTES}/Write", pieces, WriteResponse, deadline)
+        return -1 if told is None else told.committed_size
 
     def _committed(self, name: str, deadline: float) -> int:
         try:
-            told = self._call(
+            told = self._calls.ask(
                 f"{_BYTES}/QueryWriteStatus",
                 WriteStatusRequest(resource_name=name),
                 WriteStatusResponse,
@@ -351,7 +276,7 @@ class ReapiStore:
             action_result=result,
             digest_function=SHA256_FUNCTION,
         )
-        self._call(f"{_REAPI}.ActionCache/UpdateActionResult", asked, ActionResult, deadline)
+        self._calls.ask(f"{_REAPI}.ActionCache/UpdateActionResult", asked, ActionResult, deadline)
 
     def _send_directories(self, result: ActionResult, deadline: float) -> None:
         trees: list[_Kept] = []
@@ -379,32 +304,6 @@ class ReapiStore:
 
     def _resource(self, name: str) -> str:
         return f"{self._instance}/{name}" if self._instance else name
-
-    # ------------------------------------------------------------------------------------------------ calls
-
-    def _call(self, path: str, asked: Any, kind: type[T], deadline: float) -> T:
-        call = self._channel.unary_unary(
-            path, request_serializer=encode, response_deserializer=partial(decode, kind)
-        )
-        try:
-            return call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)  # type: ignore[no-any-return]
-        except grpc.RpcError as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: grpc.RpcError, missing: str = "") -> StoreError:
-        code, details = error.code(), error.details() or ""
-        if code == grpc.StatusCode.NOT_FOUND:
-            return BlobMissing(missing or f"{self.name}: {details}")
-        return self._refused(code, details)
-
-    def _refused(self, code: grpc.StatusCode, details: str) -> StoreError:
-        what = f"{self.name}: {code.name}: {' '.join(details.split())[:200]}".rstrip(": ")
-        if code == grpc.StatusCode.UNIMPLEMENTED:
-            return _Unimplemented(what)
-        if code in _RETRY:
-            return StoreUnreachable(what)
-        refused = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-        return StoreError(what, hint="--remote_header, --remote_cert" if code in refused else "")
 
 
 class _Kept:

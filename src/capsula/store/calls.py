@@ -1,0 +1,130 @@
+"""Calls of a server by gRPC: our own messages on the wire, each call in its time, and what a refusal means."""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import grpc
+
+from capsula.core.services import RequestMetadata, Status, ToolDetails
+from capsula.core.wire import Message, decode, encode
+from capsula.errors import BlobMissing, StoreError, StoreUnreachable
+from capsula.store.guard import in_time
+
+T = TypeVar("T", bound=Message)
+
+_RETRY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INTERNAL,
+)
+NOT_FOUND, _OK = 5, 0
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_retries", 0),
+    # How often it is tried is decided elsewhere; by default a channel that failed refuses all for a second.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # which is how long connecting may take
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", 16 << 20),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files' contents: who is trusted instead of the system's, and who we are."""
+
+    trusted: bytes | None = None
+    key: bytes | None = None
+    chain: bytes | None = None
+
+
+class Unimplemented(StoreError):
+    """The server doesn't know this call."""
+
+
+class Calls:
+    """`name` is what people call the server at `target` (host:port); `certificates` None: without TLS."""
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        headers: Mapping[str, str] | None,
+        certificates: Certificates | None,
+    ) -> None:
+        self.name = name
+        metadata = RequestMetadata(
+            tool_details=ToolDetails(tool_name="capsula"), tool_invocation_id=str(uuid.uuid4())
+        )
+        self._metadata: tuple[tuple[str, str | bytes], ...] = (
+            *((key.lower(), value) for key, value in (headers or {}).items()),
+            ("build.bazel.remote.execution.v2.requestmetadata-bin", encode(metadata)),
+        )
+        if certificates is None:
+            self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        else:
+            trust = grpc.ssl_channel_credentials(certificates.trusted, certificates.key, certificates.chain)
+            self._channel = grpc.secure_channel(target, trust, options=_OPTIONS)
+
+    def ask(self, path: str, asked: Message, kind: type[T], deadline: float) -> T:
+        call = self._channel.unary_unary(
+            path, request_serializer=encode, response_deserializer=partial(decode, kind)
+        )
+        try:
+            return call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)  # type: ignore[no-any-return]
+        except grpc.RpcError as error:
+            raise self._failed(error) from error
+
+    def stream(self, path: str, asked: Message, kind: type[T], deadline: float, missing: str) -> Iterator[T]:
+        """Many answers to one question. BlobMissing, with these words, where the server doesn't have it."""
+        call = self._channel.unary_stream(
+            path, request_serializer=encode, response_deserializer=partial(decode, kind)
+        )
+        try:
+            yield from call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._failed(error, missing) from error
+
+    def pour(self, path: str, pieces: Iterator[Message], kind: type[T], deadline: float) -> T | None:
+        """One answer to many pieces; None when the server has it already."""
+        call = self._channel.stream_unary(
+            path, request_serializer=encode, response_deserializer=partial(decode, kind)
+        )
+        try:
+            return call(pieces, timeout=in_time(self.name, deadline), metadata=self._metadata)  # type: ignore[no-any-return]
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.ALREADY_EXISTS:
+                return None
+            raise self._failed(error) from error
+
+    def check(self, status: Status | None) -> None:
+        if status is None or status.code == _OK:
+            return
+        known = {each.value[0]: each for each in grpc.StatusCode}
+        raise self._refused(known.get(status.code, grpc.StatusCode.UNKNOWN), status.message)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _failed(self, error: grpc.RpcError, missing: str = "") -> StoreError:
+        code, details = error.code(), error.details() or ""
+        if code == grpc.StatusCode.NOT_FOUND:
+            return BlobMissing(missing or f"{self.name}: {details}")
+        return self._refused(code, details)
+
+    def _refused(self, code: grpc.StatusCode, details: str) -> StoreError:
+        what = f"{self.name}: {code.name}: {' '.join(details.split())[:200]}".rstrip(": ")
+        if code == grpc.StatusCode.UNIMPLEMENTED:
+            return Unimplemented(what)
+        if code in _RETRY:
+            return StoreUnreachable(what)
+        refused = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+        return StoreError(what, hint="--remote_header, --remote_cert" if code in refused else "")
