@@ -9,6 +9,7 @@ import pytest
 
 HEAD = """\
 import capsula, os
+GATE = os.environ.get("GATE")
 def ran():
     with open("ran", "a") as log:
         log.write("ran\\n")
@@ -387,6 +388,14 @@ f()
             "the argument x can't be part of a key: it is or holds a list_iterator",
         ),
         (
+            "@capsula.monitor(cache=True)\ndef f(): ran(); return os.environ.get('MODE')\nf(); f()",
+            "f reads os.environ (name the variables that it reads: env=['NAME'])",
+        ),
+        (
+            "from os import getenv\n@capsula.monitor(cache=True)\ndef f(): ran(); return getenv('M')\nf(); f()",
+            "f reads getenv (name the variables that it reads: env=['NAME'])",
+        ),
+        (
             "@capsula.monitor(cache=True)\ndef f(): ran(); return eval('1')\nf(); f()",
             "f uses eval(), which can reach anything",
         ),
@@ -496,7 +505,7 @@ import threading
 @capsula.monitor(cache=True)
 def work():
     ran()
-    return open(os.environ["GATE"]).read()
+    return open(GATE).read()
 threads = [threading.Thread(target=lambda: print(work())) for _ in range(2)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -520,7 +529,7 @@ def test_to_wait_for_another_can_be_interrupted_and_begun_again(project):
 @capsula.monitor(cache=True)
 def work():
     ran()
-    return open(os.environ["GATE"]).read()
+    return open(GATE).read()
 try:
     print(work())
 except KeyboardInterrupt:
@@ -549,7 +558,7 @@ def test_after_a_kill_the_next_one_runs(project):
 def work():
     ran()
     if not os.path.exists("go"):
-        open(os.environ["GATE"]).read()
+        open(GATE).read()
     return 1
 print(work())
 """
@@ -608,16 +617,16 @@ def test_a_forked_child_does_not_wait_for_what_its_parent_s_threads_hold(project
     done = project.python(
         """
 import threading
-os.environ["PARENT"] = str(os.getpid())
+PARENT = str(os.getpid())
 @capsula.monitor(cache=True)
 def work():
     ran()
-    if os.environ["PARENT"] == str(os.getpid()):
-        open(os.environ["GATE"]).read()
+    if PARENT == str(os.getpid()):
+        open(GATE).read()
     return 1
 thread = threading.Thread(target=work)
 thread.start()
-with open(os.environ["GATE"], "w"):  # waits until the thread reads from it
+with open(GATE, "w"):  # waits until the thread reads from it
     child = os.fork()
     if child == 0:
         os._exit(7 if work() == 1 else 8)

@@ -86,7 +86,8 @@ class CachedCall:
         self._function = function
         self._home = str(getattr(inspect.unwrap(function), "__module__", ""))
         self._arguments = _bound(function, args, kwargs)
-        self._facts = (("cwd", _place(project.root)), *call_facts(function, self._arguments))
+        self._names_variables = bool(declared.environment)
+        self._facts = (("cwd", _place(project.root)), *self._look())
         name = name_of(function)
         self.session = cached.open_session(
             declared,
@@ -107,6 +108,9 @@ class CachedCall:
         self.value: Any = None
         self._raised = False
         self._attempt = Attempt(self.session.recipe, self.session.policy, world)
+
+    def _look(self, values: list[Any] | None = None) -> tuple[Fact, ...]:
+        return call_facts(self._function, self._arguments, values, variables=self._names_variables)
 
     def is_settled(self) -> bool:
         """Whether `value` is the result of an earlier run; else the function has to run."""
@@ -163,7 +167,7 @@ class CachedCall:
         """An argument or a global that the call has changed isn't what its key says; a hit would leave it as it is. So
         it would when the program changes what it got, if that is one of them."""
         values: list[Any] = []
-        facts = call_facts(self._function, self._arguments, values)
+        facts = self._look(values)
         if why := why_no_copy(result, values):
             raise Unkeyable(f"its return value isn't stored: {why}")
         before, after = dict(_rows(self._facts)), dict(_rows(facts))

@@ -20,6 +20,7 @@ import functools
 import hashlib
 import inspect
 import logging
+import os
 import re
 import sys
 import types
@@ -43,6 +44,7 @@ _REACHING = (
     ("sys", "_getframe"),
     ("inspect", "currentframe"),
 )
+_VARIABLES = (os.environ, os.environb, os.getenv, os.getenvb)
 _COLLECTIONS = (collections.Counter, collections.OrderedDict, collections.defaultdict, collections.deque)
 _METACLASSES = (type, abc.ABCMeta, enum.EnumMeta)
 
@@ -56,8 +58,10 @@ def python_fact() -> Fact:
 class Follower:
     """Follows one function. `facts` are rows of (kind, name, hash or version): code, value, package."""
 
-    def __init__(self, home: str | None) -> None:
-        """`home` is the module of the function, whose names stand for themselves: it may be run under any name."""
+    def __init__(self, home: str | None, *, variables: bool = False) -> None:
+        """`home` is the module of the function, whose names stand for themselves: it may be run under any name.
+        `variables`: those of the environment that it reads are named elsewhere."""
+        self._variables = variables
         self.facts: set[Fact] = {python_fact()}
         self._home = home
         # By identity, with the object, so that no other one gets its number meanwhile.
@@ -140,6 +144,8 @@ class Follower:
         value, shown = names[name], name
         space = names
         for attribute in attributes:
+            if value is os:
+                self._refuse_variables(getattr(os, attribute, None), f"{shown}.{attribute}", label)
             if value is sys and attribute == "argv":
                 self._add("value", "sys.argv", canonical(sys.argv, self._other))
                 break
@@ -154,6 +160,7 @@ class Follower:
             value = space[attribute]
         if isinstance(value, types.ModuleType):
             return item(b"m", self._module(value, shown, label).encode())
+        self._refuse_variables(value, shown, label)
         own = f"{self._prefix(space)}{shown.rpartition('.')[2]}"
         with _at(f"{shown}, which {label} uses,"):
             if is_followed(value):
@@ -161,6 +168,10 @@ class Follower:
             self.values.append(value)
             self._add("value", own, canonical(value, self._other))
         return item(b"v", f"{shown}={own}".encode())
+
+    def _refuse_variables(self, value: Any, shown: str, label: str) -> None:
+        if not self._variables and any([value is reader for reader in _VARIABLES]):
+            raise Unkeyable(f"{label} reads {shown}", hint="name the variables that it reads: env=['NAME']")
 
     def _module(self, module: types.ModuleType, shown: str, label: str) -> str:
         if module.__name__.partition(".")[0] == "capsula":
@@ -329,12 +340,16 @@ def _is_made_at_run_time(function: types.FunctionType) -> bool:
 
 
 def call_facts(
-    function: Callable[..., Any], arguments: dict[str, Any], values: list[Any] | None = None
+    function: Callable[..., Any],
+    arguments: dict[str, Any],
+    values: list[Any] | None = None,
+    *,
+    variables: bool = False,
 ) -> tuple[Fact, ...]:
-    """All facts of one call, `arguments` being its values by name. `values` gets those that it can see. Raises
-    Unkeyable, saying what can't be keyed."""
+    """All facts of one call, `arguments` being its values by name. `values` gets those that it can see;
+    `variables`: those of the environment are named. Raises Unkeyable, saying what can't be keyed."""
     inner = inspect.unwrap(function)
-    follower = Follower(getattr(inner, "__globals__", {}).get("__name__"))
+    follower = Follower(getattr(inner, "__globals__", {}).get("__name__"), variables=variables)
     follower.key_of(function, "the function")
     facts = {
         ("argument", name, hashlib.sha256(follower.key_of(value, f"the argument {name}")).hexdigest())
