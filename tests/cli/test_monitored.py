@@ -399,7 +399,7 @@ def test_a_vault_without_room_for_the_log_costs_the_log_alone(monitored):
         words, cwd=monitored.ws.root, env=monitored.ws.environ, capture_output=True, timeout=PATIENCE
     )
     assert (done.returncode, done.stdout) == (6, b"y\n" * 1_500_000)
-    assert done.stderr.startswith(b"told\ncapsula: ")
+    assert done.stderr.startswith(b"told\ncapsula: stdout: its log can't be kept: ")
     after = monitored.read("post-run-info.json")
     assert (after["exit_code"], after["stdout"], after["stderr"]) == (6, None, "told\n")
     assert "its log can't be kept" in after["notes"][0]

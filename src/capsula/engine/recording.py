@@ -222,6 +222,8 @@ def after_command(
         record["result"] = dict(result)
     if outcome.cut:
         recorder.notes.append(outcome.reason)
+        if outcome.started and None in (outcome.stdout, outcome.stderr):  # it is lost, not only cut
+            recorder.warn(outcome.reason)
     record["notes"], record["troubles"] = recorder.notes, recorder.troubles
     recorder.write(AFTER, record)
     return record
