@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,8 +61,7 @@ def monitor(words: Sequence[str]) -> int:
         here = os.getcwd()
     except OSError as error:
         _warn(f"not recorded: there is no current directory: {error.strerror}")
-        environ = child_environment(dict(os.environb))
-        return run_command(asked.command, environ, spool_dir=None, capture=(False, False)).exit_code
+        return _unrecorded(asked.command)
     project = keeping(find_project(asked.directory, here), asked.keep)
     items = steps.items_of(project, asked.items)
     declared = None
@@ -84,24 +83,7 @@ def monitor(words: Sequence[str]) -> int:
         return NOT_RUN
     sys.stdout.flush()
     running = Running(recorder, lambda: _summary(asked), project.monitor.log_limit)
-    outcome: ports.Outcome
-    result, done = None, _nothing
-    if declared is None:
-        outcome = running.run(asked.command)
-    else:
-        from capsula.cli import cached  # most runs aren't, and it is much to import
-
-        try:
-            outcome, result, done = cached.run(
-                running,
-                project,
-                declared,
-                asked.command,
-                name=items[0].name if items else None,
-            )
-        except KeyboardInterrupt:  # while another run of the same action was waited for
-            recorder.seal("interrupted", _summary(asked))
-            raise
+    outcome, result, done = _run(running, project, items, asked, declared)
     let_go_of_stdout()
     if outcome.write_error:
         # Of a cached run, the engine has said it.
@@ -117,6 +99,27 @@ def monitor(words: Sequence[str]) -> int:
     done()
     # Without us, it is the command that would have failed to write.
     return outcome.exit_code or (1 if outcome.write_error else 0)
+
+
+def _unrecorded(command: tuple[str, ...]) -> int:
+    environ = child_environment(dict(os.environb))
+    return run_command(command, environ, spool_dir=None, capture=(False, False)).exit_code
+
+
+def _run(
+    running: Running, project: Project, items: list[Item], asked: Asked, declared: Declared | None
+) -> tuple[ports.Outcome, dict[str, Any] | None, Callable[[], None]]:
+    """How it went; of a cached action what the result is, and what is to be done when the capsule is sealed."""
+    if declared is None:
+        return running.run(asked.command), None, _nothing
+    from capsula.cli import cached  # most runs aren't, and it is much to import
+
+    name = items[0].name if items else None
+    try:
+        return cached.run(running, project, declared, asked.command, name=name)
+    except KeyboardInterrupt:  # while another run of the same action was waited for
+        running.recorder.seal("interrupted", _summary(asked))
+        raise
 
 
 def _nothing() -> None:
