@@ -324,6 +324,22 @@ def test_a_credential_helper_is_asked_as_bazel_asks_it(ws, tmp_path: Path, helpe
         server.stop()
 
 
+def test_a_hit_that_is_here_opens_nothing(ws, servers) -> None:
+    """Also where it takes a full look to see that it is one."""
+    server = servers["http"]
+    assert isinstance(server, Nginx)
+    ws.write("capsula.toml")
+    ws.write("in.txt", f"{time.time_ns()}")
+    ws.write("helper.sh", "#!/bin/sh\necho asked >> asked.log; echo '{\"headers\": {}}'\n", 0o755)
+    options = ("-b", f"{server.url}/late", "--credential_helper", str(ws.path("helper.sh")), *ASK)
+    assert ws.capsule(*options, do=DO).ran == 1
+    assert ws.read("asked.log").count("asked") == 1, "once a run"
+    ws.write("in.txt", ws.read("in.txt"))
+    done = ws.capsule(*options, do=DO)
+    assert (done.ran, done.said) == (0, [])
+    assert ws.read("asked.log").count("asked") == 1
+
+
 def test_seed_options_name_buckets_and_endpoints(ws, servers) -> None:
     server = servers["s3"]
     assert isinstance(server, Seaweed)

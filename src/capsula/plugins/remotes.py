@@ -20,6 +20,7 @@ from capsula.core.secrets import mask
 from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError, in_one_line
 from capsula.store.disk import DiskStore
 from capsula.store.guard import Breaker, Guarded
+from capsula.store.late import Late
 from capsula.store.layout import blob_path
 from capsula.store.outbox import Outbox, empty
 from capsula.store.sealed import Sealed
@@ -54,6 +55,8 @@ HANDED_ON = (
     "ref",
 )
 FILES_HANDED_ON = ("remote_ca", "remote_cert", "remote_key", "credential_helper", "sign_key")
+SCHEMES = ("http", "https", "grpc", "grpcs", "s3", "gs", "az")
+_PORTS = {"grpc": 8980, "grpcs": 443}
 _BACKGROUND_SECONDS = 600.0
 
 
@@ -144,7 +147,26 @@ def _opened(settings: "Settings", root: str, say: Callable[[str], None]) -> Iter
 
 
 def _guarded(url: str, settings: "Settings", breaker: Breaker) -> Guarded:
-    return Guarded(_signed(Sealed(open_remote(url, settings)), settings), breaker)
+    def opened() -> "Remote":
+        return _signed(Sealed(open_remote(url, settings)), settings)
+
+    name = _name(url, settings)
+    return Guarded(Late(name, opened) if name else opened(), breaker)
+
+
+def _name(url: str, settings: "Settings") -> str:
+    """What people call the store at this address, without credentials; "" for one that can't be at all."""
+    if url == "s3":
+        bucket = settings.s3_bucket or settings.s3_bucket_objects
+        return f"s3://{bucket}" if bucket else ""
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        return ""
+    place = parts.netloc.rpartition("@")[2]
+    if parts.scheme.startswith("grpc"):
+        # As ReapiStore is called.
+        place = f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
 def send_all(settings: "Settings", root: str) -> list[StoreError]:
@@ -232,7 +254,7 @@ def _open_reapi(url: str, settings: "Settings") -> "Remote":
         raise _missing(mask(url), error, "grpc") from error
     parts = urlsplit(url)
     instance = parts.path.strip("/")
-    port = parts.port or (443 if parts.scheme == "grpcs" else 8980)
+    port = parts.port or _PORTS[parts.scheme]
     certificates = None
     if parts.scheme == "grpcs":
         files = (settings.remote_ca, settings.remote_key, settings.remote_cert)

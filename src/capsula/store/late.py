@@ -1,0 +1,59 @@
+"""A remote that is opened when it is first asked for something: a run that finds all it needs here loads no library for
+it, reads no key and asks no helper for credentials.
+"""
+
+from _thread import allocate_lock
+from collections.abc import Callable, Sequence
+
+from capsula.core.digest import Digest
+from capsula.core.reapi import ActionResult
+from capsula.errors import CapsulaError, StoreError
+from capsula.ports import Receiver, Remote
+
+
+class Late:
+    """A Remote around the one that `opened` gives. What keeps it from being opened is a StoreError of each call."""
+
+    def __init__(self, name: str, opened: Callable[[], Remote]) -> None:
+        self.name = name
+        self._open = opened
+        self._remote: Remote | None = None
+        self._error: StoreError | None = None
+        self._lock = allocate_lock()
+
+    def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
+        return self._opened().lookup(action, deadline)
+
+    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        self._opened().store(action, result, deadline)
+
+    def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
+        return self._opened().missing(digests, deadline)
+
+    def fetch(
+        self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
+    ) -> None:
+        self._opened().fetch(digests, receive, deadline)
+
+    def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
+        self._opened().send(digests, path_of, deadline)
+
+    def examine(self, deadline: float) -> list[tuple[str, str]]:
+        return self._opened().examine(deadline)
+
+    def close(self) -> None:
+        if self._remote is not None:
+            self._remote.close()
+
+    def _opened(self) -> Remote:
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if self._remote is None:
+                try:
+                    self._remote = self._open()
+                except CapsulaError as error:
+                    hint = f" ({error.hint})" if error.hint else ""
+                    self._error = StoreError(f"{error.what}{hint}")
+                    raise self._error from error
+            return self._remote
