@@ -415,6 +415,13 @@ def test_a_vault_that_goes_away_while_the_command_runs_does_not_harm_it(monitore
     assert b"capsula: can't " in err
 
 
+def test_where_the_command_removes_the_vault_nothing_is_said_to_be_in_it(monitored):
+    done = monitored.run("rm -rf vault; exit 4")
+    assert done.returncode == 4
+    assert b"capsula: can't seal the capsule" in done.stderr
+    assert b"recorded in" not in done.stderr
+
+
 def test_of_a_log_that_is_too_long_beginning_and_end_are_kept(project):
     project.write("capsula.toml", '[capture]\ninclude-cpu = false\n[monitor]\nlog-limit = "10KiB"\n')
     done = project.monitor("-q", "seq", "100000")

@@ -174,7 +174,7 @@ def _after(
     recorder.seal(status(outcome), {**summary, **result_of(outcome)})
     if said and not asked.quiet:
         _warn(said)
-    if recorder.draft is not None and not asked.quiet:
+    if recorder.draft is not None and not asked.quiet and os.path.isdir(recorder.draft.path):
         _warn(f"recorded in {printable(recorder.draft.path)}")
 
 
