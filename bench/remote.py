@@ -1,11 +1,13 @@
 """What a result costs that comes from a shared store: on loopback, so that what is measured is us and the server."""
 
-import os
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 from hits import TROUBLE, install, why_not
@@ -17,6 +19,7 @@ from workload import CheckFailed
 # The real servers of the tests serve here as well.
 sys.path.insert(0, str(HERE.parent / "tests"))
 
+LARGE_MIB = 500
 _BUDGET_SECONDS = 0.5
 
 
@@ -26,6 +29,7 @@ def run(options: Options) -> Part:
         install(CAPSULE, options.scratch)
         with started(options.scratch / "remote" / "servers") as stores:
             measure(part, options, stores)
+            large(part, options, stores["SeaweedFS (S3)"][-1])
     except (Unavailable, ImportError, AssertionError, *TROUBLE) as error:
         part.notes.append(f"not measured: {why_not(error)}")
     return part
@@ -87,10 +91,9 @@ class Reference:
         shutil.rmtree(self.store.parent, ignore_errors=True)
 
 
-def with_credentials(env: "os._Environ[str] | dict[str, str] | object") -> dict[str, str]:
+def with_credentials(env: Mapping[str, str]) -> dict[str, str]:
     from servers.seaweed import KEY, SECRET
 
-    assert isinstance(env, dict)
     return {**env, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
 
 
@@ -134,6 +137,53 @@ def measure(part: Part, options: Options, stores: dict[str, tuple[str, ...]]) ->
         f"Medians of {options.rounds} rounds, the reference work of `hits`. Where nothing else is said, the outputs"
         " are gone and come from the store; on a new machine, nothing is known of the inputs either."
     )
+
+
+def large(part: Part, options: Options, endpoint: str) -> None:
+    """What fetching one large blob, verified, takes beside what obstore takes to write it to a file."""
+    import obstore
+
+    from capsula.core.digest import Digest
+    from capsula.store.buckets import from_url
+    from capsula.store.receive import Receiving
+
+    base = options.scratch / "remote" / "large"
+    shutil.rmtree(base, ignore_errors=True)
+    base.mkdir()
+    hashed, content = sha256(), base / "content"
+    with content.open("wb") as file:
+        for number in range(LARGE_MIB):
+            piece = random.Random(number).randbytes(1 << 20)
+            file.write(piece)
+            hashed.update(piece)
+    digest = Digest(hashed.hexdigest(), LARGE_MIB << 20)
+    store = from_url("s3://test/large", {"s3_endpoint": endpoint}, with_credentials({"HOME": str(base)}))
+    store.send([digest], lambda _: str(content), time.monotonic() + 600)
+    raw = store._places.downloads
+    seconds: dict[str, list[float]] = {"obstore": [], "capsule": []}
+    for _ in range(max(options.rounds // 2, 1)):
+        for who in random.sample(sorted(seconds), 2):
+            shutil.rmtree(base / "to", ignore_errors=True)
+            (base / "to").mkdir()
+            began = time.perf_counter()
+            if who == "obstore":
+                with (base / "to" / "file").open("wb") as file:
+                    path = f"large/cas/{digest.hash[:2]}/{digest.hash}"
+                    for got in obstore.get(raw, path).stream(min_chunk_size=1 << 20):
+                        file.write(got)
+            else:
+                receive = partial(Receiving, str(base / "to"), now=time.time)
+                store.fetch([digest], receive, time.monotonic() + 600)
+            seconds[who].append(time.perf_counter() - began)
+    shutil.rmtree(base)
+    times = {who: Times(tuple(each)) for who, each in seconds.items()}
+    for who, one in times.items():
+        part.rows.append(
+            (f"{LARGE_MIB} MiB by {who}", milliseconds(one.median), milliseconds(one.least), "-")
+        )
+        part.numbers[f"large, {who}"] = one.as_json()
+    by = times["capsule"].median / times["obstore"].median
+    part.targets.append(Target(f"{LARGE_MIB} MiB from S3 by what obstore alone takes", by, 1.25))
 
 
 def unused_port() -> int:
