@@ -35,7 +35,7 @@ class Receiving:
         self._root = root
         self._now = now
         self._hashed = sha256()
-        self._pieces: list[bytes | memoryview] = []
+        self._pieces: list[bytes] = []
         self._fd, self._path = -1, ""
         if not is_hash(digest.hash):
             raise BlobCorrupt(f"no blob can have the name {digest.hash!a}")
@@ -48,7 +48,7 @@ class Receiving:
             raise self._wrong(f"more than the {self.digest.size_bytes} bytes")
         self._hashed.update(piece)
         if self._fd < 0:
-            self._pieces.append(piece)
+            self._pieces.append(bytes(piece))  # whose buffer may be filled anew
             return
         try:
             files.write_all(self._fd, piece)
