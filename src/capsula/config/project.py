@@ -21,7 +21,7 @@ FILE = "capsula.toml"
 MIB = 1 << 20
 # What Capsula looks through by itself; `git` is all repositories.
 PROBES = ("host", "environment", "git", "files", "python", "commands")
-ALGORITHMS = tuple(sorted(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")))
+ALGORITHMS = tuple(sorted(hashlib.algorithms_guaranteed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The probes of host, CPU, Python, variables, files and commands: what they say, and what they never say."""
 
+import hashlib
 import json
 import sys
 import time
@@ -240,6 +241,16 @@ def test_files_are_hashed_and_one_that_is_missing_is_told(tmp_path: Path) -> Non
         "a": {"hash_algorithm": "md5", "file_hash": "d41d8cd98f00b204e9800998ecf8427e"}
     }
     assert len(found.left_out) == 2
+
+
+@pytest.mark.parametrize("algorithm", sorted(hashlib.algorithms_guaranteed))
+def test_every_algorithm_that_python_guarantees_can_be_used(tmp_path: Path, algorithm: str) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    found = FilesProbe((("a", algorithm),), str(tmp_path)).read()
+    expected = hashlib.new(algorithm, b"content")
+    length = {"shake_128": (32,), "shake_256": (64,)}.get(algorithm, ())
+    section: Any = found.sections["files"]
+    assert section["a"] == {"hash_algorithm": algorithm, "file_hash": expected.hexdigest(*length)}
 
 
 def test_commands_are_told_by_what_they_print(tmp_path: Path) -> None:
