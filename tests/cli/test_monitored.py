@@ -287,6 +287,13 @@ class Screen:
         os.close(self.master)
 
 
+def until_stopped(pid: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline, f"{pid} doesn't stop"
+        time.sleep(0.002)
+
+
 @pytest.fixture
 def screen(monitored):
     made = Screen(monitored)
@@ -319,11 +326,13 @@ def test_ctrl_c_is_the_command_s_own_and_recorded_as_an_interrupt(monitored, scr
 
 
 def test_ctrl_z_stops_both_and_fg_goes_on(monitored, screen):
-    monitored.ws.write("stay.sh", "echo be''gun; read word; echo got $word")
+    monitored.ws.write("stay.sh", "echo $$ > pid; echo be''gun; read word; echo got $word")
     screen.type("capsula monitor -q sh stay.sh\n")
     screen.wait_for("begun")
     screen.type("\x1a")
     screen.wait_for("Stopped")
+    # The shell waits for its own child only: until the command has stopped, too, it takes what is typed.
+    until_stopped(int(monitored.ws.read("pid")))
     screen.type("echo back in the sh''ell; fg\n")
     screen.wait_for("back in the shell")
     screen.wait_for("capsula monitor")
