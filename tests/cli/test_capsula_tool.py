@@ -176,6 +176,7 @@ def test_without_a_verb_it_lists_the_verbs_and_fails(desk: Desk, words: tuple[st
         ("cache stats more", "more", "capsula cache stats --help"),
         ("cache trash restore", "ID", "capsula cache trash restore --help"),
         ("-i src -- make", "runs no command", "capsule [options] -- command"),
+        ("-- make", "runs no command", "capsule [options] -- command"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_was_meant(desk: Desk, line: str, wrong: str, hint: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
 from capsula import __version__
@@ -69,13 +69,15 @@ def _run_verb(argv: Sequence[str]) -> int:
     from capsula.cli.render import sheet_for
     from capsula.cli.target import Target, find_target
 
-    words = [one_spelling(word) for word in argv]
-    if "--" in words and not {"cache", "history"} & set(words[: words.index("--")]):
+    end = argv.index("--") if "--" in argv else len(argv)
+    # What is behind it is meant as it stands.
+    words = [one_spelling(word) for word in argv[:end]]
+    parser, verbs = _parser()
+    if end < len(argv) and not verbs & set(words):
         raise UsageError(
             "capsula runs no command", hint="that is what capsule does: capsule [options] -- command …"
         )
-    parser = _parser()
-    options, unknown = parser.parse_known_args(words)
+    options, unknown = parser.parse_known_args([*words, *argv[end:]])
     chosen: argparse.ArgumentParser = getattr(options, "parser", parser)
     if unknown:
         raise not_known(unknown[0], chosen)
@@ -93,7 +95,8 @@ def _run_verb(argv: Sequence[str]) -> int:
     return verb(options, target, sheet_for(sys.stdout, os.environ))
 
 
-def _parser() -> Parser:
+def _parser() -> tuple[Parser, Set[str]]:
+    """And the verbs that it knows."""
     from capsula.cli import verbs_cache, verbs_find, verbs_vault
     from capsula.cli.parser import Parser, add_store
 
@@ -105,7 +108,7 @@ def _parser() -> Parser:
     verbs_vault.register(nouns)
     verbs_find.register(nouns)
     verbs_cache.register(nouns)
-    return parser
+    return parser, nouns.choices.keys()
 
 
 def _complain(error: CapsulaError, code: int) -> int:
