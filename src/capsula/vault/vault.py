@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 import stat
-import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from capsula.core.names import printable, to_text
 from capsula.errors import CapsulaError
 from capsula.vault.blobs import Blobs, clone_into, digest_of, sealed_mode
 from capsula.vault.durability import flush
+from capsula.vault.identity import new_identity
 from capsula.vault.layout import FORMAT, MARK, PACKAGES, RECORD, TOLD, VaultError
 from capsula.vault.remarks import Remarks, change
 
@@ -63,7 +63,7 @@ class Vault:
         """A new capsule, named by the template and an id that nobody else has. OSError when it can't be made."""
         prefix = when.strftime(template).replace("/", "-").replace("\0", "").lstrip(".")[:_LONGEST]
         while True:
-            identity = f"{time.time_ns() // 1_000_000:012x}{os.urandom(3).hex()}"
+            identity = new_identity()
             name = f"{prefix}-{identity[-6:]}" if prefix else identity
             path = os.path.join(self.root, name)
             try:

@@ -64,8 +64,8 @@ def test_many_at_once_never_meet(vault: Vault) -> None:
 
 
 def test_an_id_that_is_taken_is_drawn_again(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = [b"\0\0\0", b"\0\0\0", b"\0\0\1"]
-    monkeypatch.setattr(module.os, "urandom", lambda count: drawn.pop(0))
+    drawn = ["0" * 18, "0" * 18, "0" * 17 + "1"]
+    monkeypatch.setattr(module, "new_identity", lambda: drawn.pop(0))
     one, two = vault.begin("x", WHEN, "capture"), vault.begin("x", WHEN, "capture")
     assert (os.path.basename(one.path), os.path.basename(two.path)) == ("x-000000", "x-000001")
 
