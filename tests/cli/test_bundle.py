@@ -213,6 +213,27 @@ def test_a_damaged_one_is_refused_and_the_file_before_stays(here):
     assert not list(here.root.glob(".*.new"))
 
 
+def test_of_all_the_damaged_ones_are_named_and_the_others_come(here, there):
+    names = [here.record("echo", str(number)) for number in range(5)]
+    vault = here.root / "vault"
+    (vault / names[0] / "capsule.json").chmod(0o600)
+    (vault / names[0] / "capsule.json").write_text("{")
+    (vault / names[1] / "capsule.json").unlink()
+    stdout = vault / names[2] / "stdout.txt"
+    stdout.unlink()
+    stdout.write_text("7\n")
+    (vault / names[3] / "post-run-info.json").unlink()
+    done = here.capsula("export", "--all", "-o", "-", code=1)
+    said = done.stderr.decode()
+    assert f"left out: {names[0]} is damaged: capsule.json: Expecting" in said
+    assert f"left out: {names[1]} is damaged: capsule.json: it isn't there" in said
+    assert f"left out: {names[2]}/stdout.txt: other bytes than were sealed" in said
+    assert f"left out: {names[3]}/post-run-info.json: No such file" in said
+    there.capsula("import", "-", input=done.stdout, stdin=None)
+    assert there.capsules() == [names[4]]
+    here.capsula("rm", "-y", *names)
+
+
 def test_an_import_that_is_killed_leaves_nothing_of_it(here, there):
     """At several places of the archive: what it was given so far has been written, and it waits for more."""
     names = sorted([here.record("seq", "20000"), here.record("seq", "30000")])

@@ -244,6 +244,49 @@ def test_a_search_says_where_the_text_stands(vault):
     )
 
 
+@pytest.mark.parametrize("text", ["-x", "--flag", "--a_b", "-h"])
+def test_a_text_that_looks_like_an_option_is_searched_for_behind_two_hyphens(vault, text):
+    name = vault.monitor("echo", "+", f"[{text}]")
+    assert vault.run("search", "--", f"[{text}]") != ""
+    assert json.loads(vault.run("search", "--json", "--", text))["name"] == name
+    assert vault.run("note", name, "--", text) == ""
+    assert vault.run("note", name) == f"{text}\n"
+    assert vault.call("search", "--", "--no-such").returncode == 1
+
+
+def test_a_damaged_capsule_is_listed_and_shown_with_the_reason(vault):
+    names = [vault.monitor("echo", "hello") for _ in range(2)]
+    record = vault.place / names[0] / "capsule.json"
+    record.chmod(0o600)
+    record.write_text("{")
+    (vault.place / names[1] / "capsule.json").unlink()
+    whys = ["capsule.json: Expecting property name", "capsule.json: it isn't there"]
+    for name, why in zip(names, whys, strict=True):
+        (line,) = [line for line in vault.run("list").splitlines() if name in line]
+        assert "damaged" in line
+        assert why in line
+        (row,) = [row for row in vault.listed("--status", "damaged") if row["path"].endswith(name)]
+        assert row["troubles"][0].startswith(why)
+        for asked in (name, f"vault/{name}"):
+            page = vault.run("show", asked)
+            assert "damaged" in page
+            assert why in page
+            assert "hello" in page, "what is there is shown"
+    assert vault.run("rm", "-y", *names) != ""
+    assert vault.listed() == []
+
+
+def test_what_of_a_capsule_can_t_be_read_is_said_and_the_rest_shown(vault):
+    vault.monitor("echo", "hello")
+    (vault.place / vault.names()[0] / "pre-run-info.json").write_text("{")
+    (vault.place / vault.names()[0] / "context.json").write_text("{")
+    done = vault.call("show")
+    assert (done.returncode, "hello" in done.stdout) == (0, True)
+    assert "context.json: Expecting" in done.stderr
+    assert json.loads(vault.run("show", "--json"))["context"] == {}
+    assert vault.run("rm", "-y", "@latest") != ""
+
+
 def test_a_search_that_finds_nothing_ends_with_1(vault):
     vault.monitor("true")
     done = vault.call("search", "nowhere to be found")

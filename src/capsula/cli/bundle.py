@@ -25,7 +25,7 @@ from capsula.vault.arrival import Plan
 from capsula.vault.bundle import Manifest, Packed
 from capsula.vault.compression import ending
 from capsula.vault.lookup import resolve_all
-from capsula.vault.record import Capsule
+from capsula.vault.record import DAMAGED, Capsule
 
 STREAM = "-"
 _DEFAULT = ".tar.gz"
@@ -42,7 +42,8 @@ def export(
     if output == STREAM and as_json:
         raise UsageError("--json and the bundle can't both go to stdout", hint="-o FILE names a file")
     root = find_project(directory, os.getcwd()).vault
-    packed = packing.pack(_chosen(root, asked))
+    chosen, code = (resolve_all(root, asked), 0) if asked else _whole(root)
+    packed = packing.pack(chosen)
     manifest = packed.manifest
     target = output or _default_name(manifest)
     how = "gz" if target == STREAM else ending(target)
@@ -62,7 +63,7 @@ def export(
         amount = f"{counted(len(manifest.capsules), 'capsule')} ({size(_content(manifest.capsules))})"
         kept = f" in {size(os.path.getsize(target))}" if os.path.isfile(target) else ""
         print(f"{printable(target)}: {amount}{kept}")
-    return 0
+    return code
 
 
 def take_in(
@@ -108,17 +109,33 @@ def _take_in(root: str, name: str, *, dry: bool, any_links: bool) -> Plan:
     return found
 
 
-def _chosen(root: str, asked: Sequence[str]) -> list[Capsule]:
-    if asked:
-        return resolve_all(root, asked)
+def _whole(root: str) -> tuple[list[Capsule], int]:
+    """All that can be exported, and 1 if one is damaged: that is said, and of one that was never sealed as well."""
     found = records.capsules(root)
+    sealed = [capsule for capsule in found if "files" in capsule.record]
+    progress = Progress("checking", sum(map(_sealed_size, sealed)), sys.stderr)
+    try:
+        whole, refused = packing.whole(sealed, progress.add)
+    finally:
+        progress.end()
+    is_damaged = bool(refused)
     for capsule in found:
         if "files" not in capsule.record:
-            print(f"capsula: left out: {printable(capsule.name)} is {capsule.status}", file=sys.stderr)
-    sealed = [capsule for capsule in found if "files" in capsule.record]
-    if not sealed:
-        raise CapsulaError(f"there is no sealed capsule in {printable(root)}")
-    return sealed
+            why = f": {printable(capsule.record['troubles'][0])}" if capsule.status == DAMAGED else ""
+            is_damaged = is_damaged or capsule.status == DAMAGED
+            print(f"capsula: left out: {printable(capsule.name)} is {capsule.status}{why}", file=sys.stderr)
+    for text in refused:
+        print(f"capsula: left out: {text}", file=sys.stderr)
+    if not whole:
+        raise CapsulaError(f"there is no sealed capsule in {printable(root)} that can be exported")
+    return whole, int(is_damaged)
+
+
+def _sealed_size(capsule: Capsule) -> int:
+    files = capsule.record["files"]
+    rows = files if isinstance(files, list) else []
+    sizes = [row.get("size") for row in rows if isinstance(row, dict)]
+    return sum(size for size in sizes if isinstance(size, int))
 
 
 def _default_name(manifest: Manifest) -> str:

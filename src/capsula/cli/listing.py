@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from capsula.cli.finding import Filters, opened, say_unknown
 from capsula.cli.narrate import duration
@@ -15,6 +16,7 @@ from capsula.core.names import printable
 from capsula.vault.flat import Scalar
 from capsula.vault.index import Found, Index
 from capsula.vault.query import named, values_of
+from capsula.vault.record import DAMAGED
 
 # What isn't a fact in the files of a capsule: where it lies.
 _PLACES = {"capsule": lambda found: found.name, "path": lambda found: found.path}
@@ -107,10 +109,16 @@ def _usual(index: Index, found: Sequence[Found], sheet: Sheet) -> Iterable[str]:
                 *([time] if has_time else []),
                 *([printable(", ".join(each.remarks.tags))] if are_tagged else []),
                 *([printable(each.remarks.note.partition("\n")[0])] if are_noted else []),
-                printable(str(record.get("command") or "")),
+                printable(_command(record, each.status)),
             ]
         )
     return table(columns, rows, sheet)
+
+
+def _command(record: Mapping[str, Any], status: str) -> str:
+    """Of one that can't be read, why."""
+    troubles = record.get("troubles") if status == DAMAGED else None
+    return str(record.get("command") or (troubles[0] if isinstance(troubles, list) and troubles else ""))
 
 
 def _chosen(found: Sequence[Found], names: tuple[str, ...], sheet: Sheet) -> Iterable[str]:

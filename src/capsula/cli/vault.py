@@ -27,7 +27,9 @@ SHOWN_LINES = 10
 def show(directory: str | None, asked: str, sheet: Sheet, *, as_json: bool) -> int:
     capsule = find_capsule(directory, asked)
     if as_json:
-        parts = {name: capsule.json(f"{name}.json") for name in ("context", "pre-run-info", "post-run-info")}
+        parts = {
+            name: _part(capsule, f"{name}.json") for name in ("context", "pre-run-info", "post-run-info")
+        }
         said = _remarks(capsule)
         whole = {"path": capsule.path, **capsule.record, "status": capsule.status}
         print(json.dumps({**whole, "tags": said.tags, "note": said.note, **parts}, indent=2))
@@ -67,9 +69,9 @@ def moment_of(record: Any) -> str:
 
 
 def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
-    record, context = capsule.record, capsule.json("context.json")
+    record, context = capsule.record, _part(capsule, "context.json")
     said = _remarks(capsule)
-    after = capsule.json("post-run-info.json")
+    after = _part(capsule, "post-run-info.json")
     yield sheet.paint(printable(capsule.name), BOLD)
     facts: list[tuple[str, object]] = [
         ("command", record.get("command")),
@@ -105,6 +107,15 @@ def _page(capsule: Capsule, sheet: Sheet) -> Iterator[str]:
             yield "\n" + sheet.paint(name, BOLD)
             yield from (f"  {printable(line)}" for line in lines[-SHOWN_LINES:])
     yield sheet.paint(f"\n  all of it: {printable(capsule.path)}", DIM)
+
+
+def _part(capsule: Capsule, name: str) -> dict[str, Any]:
+    """{} for one that can't be read, which is said: all else is shown."""
+    try:
+        return capsule.json(name)
+    except VaultError as error:
+        print(f"capsula: {error.what}", file=sys.stderr)
+        return {}
 
 
 def _remarks(capsule: Capsule) -> Remarks:

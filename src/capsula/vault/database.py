@@ -29,13 +29,13 @@ except ImportError as error:
 Connection = sqlite3.Connection
 Error = sqlite3.Error
 FILE, LOCK = "index.sqlite", "index.lock"
-_VERSION = 3
+_VERSION = 4
 _WAIT_MS = 5000
 _SCHEMA = """
     CREATE TABLE capsule (key INTEGER PRIMARY KEY AUTOINCREMENT, directory BLOB NOT NULL UNIQUE, stamp TEXT NOT NULL,
-        id TEXT NOT NULL, status TEXT NOT NULL, record TEXT NOT NULL, said TEXT NOT NULL,
+        id TEXT NOT NULL, place TEXT NOT NULL, status TEXT NOT NULL, record TEXT NOT NULL, said TEXT NOT NULL,
         own TEXT NOT NULL);
-    CREATE INDEX newest ON capsule (id, directory, status);
+    CREATE INDEX newest ON capsule (place, directory, status);
     CREATE TABLE shape (key INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
     CREATE TABLE part (key INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, shape INTEGER NOT NULL,
         facts TEXT NOT NULL);

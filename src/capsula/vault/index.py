@@ -28,7 +28,7 @@ from capsula.vault.database import Connection, Database, Error, is_damage
 from capsula.vault.facts import Fact, Facts
 from capsula.vault.layout import VaultError
 from capsula.vault.query import Condition, named
-from capsula.vault.record import DAMAGED, Capsule, read_capsule
+from capsula.vault.record import DAMAGED, Capsule, seen
 from capsula.vault.remarks import NONE, Remarks
 from capsula.vault.rows import Memory, Part, Row, read_row
 from capsula.vault.stamps import capsule_stamps, is_there, remark_stamps
@@ -111,11 +111,8 @@ class Index:
         rows = self._again(lambda: self._database.rows("SELECT record FROM capsule WHERE key = ?", found.key))
         if rows:
             return Capsule(found.path, json.loads(rows[0][0]), found.status)
-        try:
-            # Somebody has read it anew since.
-            return read_capsule(found.path) or Capsule(found.path, {}, found.status)
-        except VaultError:
-            return Capsule(found.path, {}, DAMAGED)
+        # Somebody has read it anew since.
+        return seen(found.path) or Capsule(found.path, {}, found.status)
 
     def _refresh(self, progress: Progress | None) -> int:
         self._refresh_remarks()
@@ -201,7 +198,7 @@ class Index:
             name: remarks.parse(text) for name, text in self._database.rows("SELECT id, remarks FROM remark")
         }
         count = 0
-        question = "SELECT key, directory, id, status, own FROM capsule ORDER BY id DESC, directory DESC"
+        question = "SELECT key, directory, id, status, own FROM capsule ORDER BY place DESC, directory DESC"
         for key, directory, identity, status, own in self._database.rows(question):
             path = os.path.join(self.root, os.fsdecode(directory))
             status = _status_now(path) if status == "running" else status
@@ -269,7 +266,7 @@ def _remarks(root: str, identity: str) -> str:
 
 def _has(database: Database, row: Row) -> bool:
     kept = database.rows(
-        "SELECT key, directory, stamp, id, status, record, said, own FROM capsule WHERE directory = ?",
+        "SELECT key, directory, stamp, id, place, status, record, said, own FROM capsule WHERE directory = ?",
         row.directory,
     )
     if not kept or tuple(kept[0][1:]) != row.columns:
@@ -300,7 +297,7 @@ def _drop(database: Connection, directory: bytes) -> list[bytes]:
 def _insert(database: Connection, row: Row, keys: dict[bytes, int]) -> None:
     """`keys` are those of the parts that this transaction has met."""
     key = database.execute(
-        "INSERT INTO capsule (directory, stamp, id, status, record, said, own) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO capsule (directory, stamp, id, place, status, record, said, own) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         row.columns,
     ).lastrowid
     for part in row.parts:
@@ -322,10 +319,7 @@ def _key_of(database: Connection, part: Part) -> int:
 
 def _status_now(path: str) -> str:
     """Whether it still is running depends on its process, not on its files."""
-    try:
-        capsule = read_capsule(path)
-    except (VaultError, RecursionError):
-        return DAMAGED
+    capsule = seen(path)
     return capsule.status if capsule is not None else DAMAGED
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from capsula.core.names import printable
 from capsula.errors import UsageError
+from capsula.vault import record as records
 from capsula.vault.index import Found, Index
 from capsula.vault.layout import VaultError
 from capsula.vault.query import Condition, Test
-from capsula.vault.record import DAMAGED, Capsule, read_capsule
+from capsula.vault.record import Capsule
 
 
 def resolve(root: str, asked: str, progress: Callable[[int, int], None] | None = None) -> Capsule:
@@ -28,23 +29,15 @@ def resolve_all(
     with Index(root) as index:
         known: list[Found] | None = None
         for each in asked:
-            capsule = _read(each) if "/" in each else None
+            capsule = records.seen(os.path.abspath(each)) if "/" in each else None
             if capsule is None:
                 if known is None:
                     index.refresh(progress)
                     known = index.find()
                 path = _chosen(index, known, each).path
-                capsule = _read(path) or Capsule(path, {}, DAMAGED)
+                capsule = records.seen(path) or records.damaged(path, VaultError("it isn't there any more"))
             found.append(capsule)
     return found
-
-
-def _read(path: str) -> Capsule | None:
-    path = os.path.abspath(path)
-    try:
-        return read_capsule(path)
-    except VaultError:
-        return Capsule(path, {}, DAMAGED)
 
 
 def _chosen(index: Index, found: list[Found], asked: str) -> Found:

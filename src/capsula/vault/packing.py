@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO
 
 from capsula.core.names import from_text, printable, to_text
+from capsula.errors import CapsulaError
 from capsula.vault import bundle, remarks
 from capsula.vault.archive import Writer
 from capsula.vault.bundle import BundleError, Kind, Manifest, Member, Packed
@@ -44,6 +45,43 @@ def pack(capsules: Iterable[Capsule]) -> Packing:
     return Packing(Manifest(tuple(ordered)), paths)
 
 
+def whole(capsules: Iterable[Capsule], each: Callable[[int], None]) -> tuple[list[Capsule], list[str]]:
+    """Those of these sealed capsules that can be in one bundle and are as they were sealed, by their ids; and of the
+    others why not. `each` counts the bytes that were read."""
+    found: list[Capsule] = []
+    refused: list[str] = []
+    ids: set[str] = set()
+    # The bytes that several have are packed from the first of them, so they are read from that one.
+    contents: set[tuple[str, bool]] = set()
+    for capsule in sorted(capsules, key=lambda each: each.id):
+        try:
+            if capsule.id in ids:
+                raise BundleError(f"{printable(capsule.name)} has the id of another capsule")
+            contents |= _compare(pack([capsule]), contents, each)
+        except (CapsulaError, OSError) as error:
+            refused.append(
+                error.what if isinstance(error, CapsulaError) else f"{printable(capsule.name)}: {error}"
+            )
+        else:
+            ids.add(capsule.id)
+            found.append(capsule)
+    return found, refused
+
+
+def _compare(
+    packing: Packing, known: Set[tuple[str, bool]], each: Callable[[int], None]
+) -> set[tuple[str, bool]]:
+    """All contents that it has. BundleError unless those that aren't known are as they were sealed."""
+    found = set()
+    for member in bundle.members(packing.manifest):
+        if member.kind is Kind.FILE and member.entry is not None:
+            found.add(member.entry.content)
+            if member.entry.content not in known:
+                for _ in _read(_place(packing, member), member, each):
+                    pass
+    return found
+
+
 def write(packing: Packing, out: BinaryIO, how: str, each: Callable[[int], None]) -> None:
     """The bundle, compressed as asked, into `out`. `each` counts the bytes that were read. BundleError for a file that
     isn't as it was sealed: then what was written is good for nothing."""
@@ -52,8 +90,7 @@ def write(packing: Packing, out: BinaryIO, how: str, each: Callable[[int], None]
     for member in bundle.members(packing.manifest):
         pieces: Iterator[bytes] = iter(())
         if member.kind is Kind.FILE and member.entry is not None:
-            path = os.path.join(packing.paths[member.capsule.name], from_text(member.entry.name))
-            pieces = _read(path, member, each)
+            pieces = _read(_place(packing, member), member, each)
         writer.add(member, pieces)
     writer.end()
     sink.close()
@@ -77,6 +114,11 @@ def _packed(path: str, capsule: Capsule) -> Packed:
         record = file.read()
     entries = [bundle.record_entry(record), *bundle.seal_of(name, record)]
     return bundle.packed(name, capsule.id, entries, remarks.read(os.path.dirname(path), capsule.id))
+
+
+def _place(packing: Packing, member: Member) -> str:
+    name = member.entry.name if member.entry is not None else ""
+    return os.path.join(packing.paths[member.capsule.name], from_text(name))
 
 
 def _read(path: str, member: Member, each: Callable[[int], None]) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capsula.core.names import from_text, printable, to_text
-from capsula.vault.layout import PACKAGES, RECORD, VaultError
+from capsula.vault.layout import PACKAGES, RECORD, TOLD, Unreadable, VaultError
 from capsula.vault.vault import boot_id
 
 CRASHED, DAMAGED = "crashed", "damaged"
@@ -20,7 +20,8 @@ CRASHED, DAMAGED = "crashed", "damaged"
 
 @dataclass(frozen=True, slots=True)
 class Capsule:
-    """`record` is what its capsule.json says; `status` is that, or `crashed` for one whose recorder is gone."""
+    """`record` is what its capsule.json says; `status` is that, or `crashed` for one whose recorder is gone, or
+    `damaged` for one whose capsule.json can't be read: then the `troubles` in `record` say why."""
 
     path: str
     record: Mapping[str, Any]
@@ -49,16 +50,35 @@ class Capsule:
 
 
 def read_capsule(path: str) -> Capsule | None:
-    """None for a directory that isn't one. VaultError for one whose capsule.json is damaged."""
+    """None for a directory that isn't one. VaultError for one whose capsule.json is damaged or lost."""
     place = os.path.join(path, RECORD)
     if _is_empty(place):
         # A power cut soon after it was begun: its name got to the disk, and what it held didn't.
         return Capsule(path, {}, CRASHED)
     record = _json(place)
     if record is None:
+        if has_lost_its_record(path):
+            raise Unreadable(place, "it isn't there")
         return None
     status = str(record.get("status", ""))
     return Capsule(path, record, CRASHED if status == "running" and not _is_alive(record) else status)
+
+
+def seen(path: str) -> Capsule | None:
+    """As `read_capsule`, but one that can't be read is told of by its status."""
+    try:
+        return read_capsule(path)
+    except VaultError as error:
+        return damaged(path, error)
+
+
+def damaged(path: str, error: VaultError) -> Capsule:
+    return Capsule(path, {"troubles": [error.why if isinstance(error, Unreadable) else error.what]}, DAMAGED)
+
+
+def has_lost_its_record(path: str) -> bool:
+    """Whether a directory without a capsule.json was a capsule: what is written into one after that is in it."""
+    return any(os.path.lexists(os.path.join(path, name)) for name in TOLD)
 
 
 def capsules(root: str) -> list[Capsule]:
@@ -72,11 +92,7 @@ def capsules(root: str) -> list[Capsule]:
     except OSError as error:
         raise VaultError(f"can't look into {printable(root)}: {error.strerror}") from error
     for name in names:
-        path = os.path.join(root, name)
-        try:
-            capsule = read_capsule(path)
-        except VaultError:
-            capsule = Capsule(path, {}, DAMAGED)
+        capsule = seen(os.path.join(root, name)) if not name.startswith(".") else None
         if capsule is not None:
             found.append(capsule)
     return sorted(found, key=lambda capsule: (capsule.id, capsule.name), reverse=True)
@@ -129,9 +145,10 @@ def _json(path: str) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise VaultError(f"can't read {printable(path)}: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise Unreadable(path, why or type(error).__name__) from error
     if not isinstance(value, dict):
-        raise VaultError(f"can't read {printable(path)}: it holds no object")
+        raise Unreadable(path, "it holds no object")
     return value
 
 

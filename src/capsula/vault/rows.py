@@ -10,8 +10,8 @@ from typing import Any
 
 from capsula.vault import remarks
 from capsula.vault.facts import flatten, read_contents, sections
-from capsula.vault.layout import VaultError
-from capsula.vault.record import DAMAGED, read_capsule
+from capsula.vault.layout import RECORD, VaultError
+from capsula.vault.record import DAMAGED, damaged, read_capsule
 from capsula.vault.text import sayings
 
 # Its digest, and its names and values as JSON.
@@ -38,11 +38,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is kept of one capsule. An empty stamp is like none: it is read again."""
+    """What is kept of one capsule. An empty stamp is like none: it is read again. `place` is where it stands among the
+    others: its id, or where that isn't known, what an id of the directory's last change would begin with."""
 
     directory: bytes
     stamp: str
     id: str
+    place: str
     status: str
     record: str
     said: str
@@ -51,7 +53,16 @@ class Row:
 
     @property
     def columns(self) -> tuple[object, ...]:
-        return (self.directory, self.stamp, self.id, self.status, self.record, self.said, self.own)
+        return (
+            self.directory,
+            self.stamp,
+            self.id,
+            self.place,
+            self.status,
+            self.record,
+            self.said,
+            self.own,
+        )
 
 
 def read_row(root: str, directory: bytes, stamp: str, memory: Memory) -> Row | None:
@@ -64,15 +75,23 @@ def read_row(root: str, directory: bytes, stamp: str, memory: Memory) -> Row | N
         record = json.dumps(capsule.record)
         said = sayings(capsule, contents)
         packed = tuple(memory.packed(*each) for each in sections(capsule, contents))
-    except (VaultError, RecursionError):
-        return Row(directory, "", "", DAMAGED, "{}", "[]", "")
+    except (VaultError, RecursionError) as error:
+        refused = error if isinstance(error, VaultError) else VaultError(f"{RECORD}: {error}")
+        record = json.dumps(damaged(path, refused).record)
+        return Row(directory, "", "", _place(path), DAMAGED, record, "[]", "")
     mine = remarks.own(capsule.record)
     own = remarks.dump(mine) if mine != remarks.NONE else ""
     # A column can't hold half a character; the record can.
     identity, status = _whole(capsule.id), _whole(str(capsule.record.get("status", "")))
-    return Row(
-        directory, stamp if None not in contents.values() else "", identity, status, record, said, own, packed
-    )
+    stamp = stamp if None not in contents.values() else ""
+    return Row(directory, stamp, identity, identity or _place(path), status, record, said, own, packed)
+
+
+def _place(path: str) -> str:
+    try:
+        return f"{max(os.stat(path).st_mtime_ns, 0) // 1_000_000:012x}"
+    except OSError:
+        return ""
 
 
 def _whole(text: str) -> str:

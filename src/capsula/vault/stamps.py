@@ -8,6 +8,7 @@ import time
 from capsula.core.names import printable
 from capsula.vault.layout import RECORD, VaultError
 from capsula.vault.ours import place
+from capsula.vault.record import has_lost_its_record
 from capsula.vault.remarks import FOLDER
 
 # Two changes that fit into one tick of the clock of a file system leave the same times.
@@ -45,7 +46,7 @@ def _look(path: bytes, now: int) -> str | None:
         # That it can't be read is told where it is read.
         return "" if os.path.isdir(path) else None
     except OSError:
-        return None
+        return "" if has_lost_its_record(os.fsdecode(path)) else None
 
 
 def remark_stamps(root: str) -> dict[str, str]:

@@ -14,11 +14,14 @@ from capsula.errors import CapsulaError
 from capsula.vault import index as module
 from capsula.vault import remarks, stamps
 from capsula.vault.index import Index
+from capsula.vault.lookup import resolve
 from capsula.vault.query import parse
 from capsula.vault.record import CRASHED
 from capsula.vault.vault import Vault
 
 from .conftest import WHEN, Make, an_id, rewrite
+
+DAY = 86_400_000
 
 
 @pytest.fixture
@@ -149,6 +152,51 @@ def test_a_damaged_capsule_hides_no_other(make: Make, index: Index, name: str, c
     assert {found.path for found in index.find()} == {good.path, bad.path}
     index.texts()
     assert ids(index, "max_rss_kb = 1001") == [an_id(1)]
+
+
+@pytest.mark.parametrize("how", ["cut", "no object", "gone", "a loop", "a directory", "closed"])
+def test_a_damaged_capsule_stands_where_it_was_and_says_why(
+    make: Make, index: Index, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, bad, new = (make(DAY * number) for number in range(3))
+    index.refresh()
+    record = Path(bad.path, "capsule.json")
+    record.chmod(0o600)
+    if how in ("cut", "no object"):
+        record.write_text("{" if how == "cut" else "[]")
+    elif how == "closed":
+        if os.geteuid() == 0:
+            pytest.skip("root may read everything")
+        record.chmod(0)
+    else:
+        record.unlink()
+        if how == "a loop":
+            record.symlink_to("capsule.json")
+        elif how == "a directory":
+            record.mkdir()
+    os.utime(bad.path, (DAY / 1000, DAY / 1000))
+    for _ in range(2):
+        index.refresh()
+        assert [found.path for found in index.find()] == [new.path, bad.path, old.path]
+        later(monkeypatch)
+    found = index.find()[1]
+    assert (found.status, found.id) == ("damaged", "")
+    (why,) = index.capsule(found).record["troubles"]
+    assert why.startswith("capsule.json: ")
+    assert resolve(index.root, found.name).record["troubles"] == [why]
+    shutil.rmtree(bad.path)
+    index.refresh()
+    assert [found.path for found in index.find()] == [new.path, old.path]
+
+
+def test_what_never_was_a_capsule_is_none(vault: Vault, make: Make, index: Index) -> None:
+    draft = make(0)
+    for name in ("empty", ".capsula/x"):
+        os.makedirs(os.path.join(vault.root, name), exist_ok=True)
+    Path(vault.root, "empty", ".capsule.json.new").touch()
+    Path(vault.root, "file").touch()
+    index.refresh()
+    assert [found.path for found in index.find()] == [draft.path]
 
 
 def test_odd_text_is_kept_as_it_is(vault: Vault, make: Make, index: Index) -> None:
