@@ -30,7 +30,11 @@ SOURCES := $(shell find src scripts -name __pycache__ -prune -o -print) pyprojec
 	$(PIP) install --no-build-isolation --no-deps --force-reinstall .
 	@touch $@
 
-test: .venv/capsula.stamp
+.venv/servers.stamp: .venv/bin/python dev/servers dev/servers.txt
+	dev/servers $(BIN)/python .venv/servers
+	@touch $@
+
+test: .venv/capsula.stamp .venv/servers.stamp
 	@dev/need git cc nginx
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

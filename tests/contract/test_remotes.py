@@ -14,6 +14,7 @@ from capsula.store.http import HttpStore
 from capsula.store.objects import ObjectStore
 from capsula.store.reapi import ReapiStore
 from capsula.testing import MemoryRemote, RemoteContract
+from servers.buildgrid import BuildGrid
 from servers.casd import Casd
 from servers.nginx import Nginx
 from servers.reapi_double import Double, Habits
@@ -125,6 +126,37 @@ class TestReapiStoreOnCasd(RemoteContract):
 
     def _path(self, digest: Digest) -> Path:
         return next(path for path in self.data.rglob(digest.hash[2:] + "*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def buildgrid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuildGrid]:
+    server = BuildGrid(tmp_path_factory.mktemp("buildgrid") / "it", "team/a")
+    yield server
+    server.stop()
+
+
+class TestReapiStoreOnBuildGrid(RemoteContract):
+    @pytest.fixture
+    def remote(self, buildgrid: BuildGrid) -> Iterator[ReapiStore]:
+        buildgrid.forget()
+        self.path = buildgrid.path
+        remote = ReapiStore(f"grpc://{buildgrid.target}/team/a", buildgrid.target, "team/a")
+        yield remote
+        remote.close()
+
+    def corrupt(self, remote, digest: Digest) -> None:
+        content = self.path(digest.hash).read_bytes()
+        self._replace(digest, content[:-1] + bytes([content[-1] ^ 1]))
+
+    def shorten(self, remote, digest: Digest) -> None:
+        self._replace(digest, self.path(digest.hash).read_bytes()[:-1])
+
+    def lose(self, remote, digest: Digest) -> None:
+        self.path(digest.hash).unlink()
+
+    def _replace(self, digest: Digest, content: bytes) -> None:
+        self.path(digest.hash).chmod(0o644)
+        self.path(digest.hash).write_bytes(content)
 
 
 HABITS = {

@@ -36,7 +36,7 @@ class Server:
         is_ready: Callable[[], bool] | None = None,
     ) -> None:
         self.port = port
-        self._log = log
+        self.log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environ, cwd=log.parent
@@ -60,7 +60,7 @@ class Server:
                 self.stop()
                 what = f"ended with {ended}" if ended is not None else "is not ready"
                 raise AssertionError(
-                    f"{self.process.args!r} {what}:\n{self._log.read_text(errors='replace')[-4000:]}"
+                    f"{self.process.args!r} {what}:\n{self.log.read_text(errors='replace')[-4000:]}"
                 )
             time.sleep(0.02)
 

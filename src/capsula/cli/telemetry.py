@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from capsula import __version__, engine
@@ -38,7 +39,10 @@ def report(session: Session, found: engine.Report, place: Place, say: Callable[[
     token = settings.honeycomb_token or environ.get("HONEYCOMB_API_KEY", "")
     if settings.honeycomb_dataset and token:
         own = dict(pair.partition("=")[::2] for pair in settings.honeycomb_kv)
-        content = honeycomb.body(settings.honeycomb_trace_id or place.trace_id, spans, own)
+        # Its ids may be any words. OpenTelemetry's have a form, and for another all spans are refused.
+        parent = settings.honeycomb_parent_id or place.parent_id
+        told = [replace(spans[0], parent_id=parent), *spans[1:]]
+        content = honeycomb.body(settings.honeycomb_trace_id or place.trace_id, told, own)
         url = honeycomb.url(environ, settings.honeycomb_dataset)
         parcels.append(Parcel(url, honeycomb.headers(token), content))
     elif settings.honeycomb_dataset and settings.verbose:
@@ -53,12 +57,9 @@ def spans_of(session: Session, found: engine.Report, place: Place, end_ns: int) 
     """The run, and below it what it did: inputs, lookup, restore, run, capture, upload."""
     start = min([begun for _, begun, _ in found.spans], default=end_ns)
     trouble = found.problem.what if found.problem is not None else ""
-    parent = session.settings.honeycomb_parent_id or place.parent_id
-    whole = Span(
-        session.recipe.capsule_id, start, end_ns, place.span_id, parent, attributes(session, found), trouble
-    )
+    name, facts = session.recipe.capsule_id, attributes(session, found)
     return [
-        whole,
+        Span(name, start, end_ns, place.span_id, place.parent_id, facts, trouble),
         *(Span(name, begun, ended, new_id(), place.span_id) for name, begun, ended in found.spans),
     ]
 
