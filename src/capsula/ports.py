@@ -121,7 +121,8 @@ class Remote(Protocol):
 
 
 class Captured(Protocol):
-    """One stream of a run: `content` when it stayed small, else the file at `path`; `size` in bytes either way.
+    """One stream of a run: `content` when it stayed small, else the file at `path`; `size` in bytes either way. A
+    path below /proc/self/fd is that of a file without a name: who is done with it closes that descriptor.
     `left_out`: so many of it aren't there."""
 
     content: "bytes | None"

@@ -250,6 +250,25 @@ def test_a_killed_recorder_leaves_the_command_and_what_it_does_unharmed(monitore
     assert monitored.read()["status"] == "running"
 
 
+def test_a_killed_recorder_leaves_no_credential_behind(monitored):
+    """A log is on the disk as it is printed, until the credentials are left out of it."""
+    process = monitored.start(
+        'i=0; while [ $i -lt 9000 ]; do echo "TOKEN=canary-7c1e $i ................"; i=$((i + 1)); done;'
+        ' echo > "$STARTED"; read _ < "$GO"',
+        stdout=subprocess.PIPE,
+    )
+    seen = b""
+    while not seen.endswith(b"canary-7c1e 8999 ................\n"):
+        seen += os.read(process.stdout.fileno(), 1 << 16)
+    monitored.started()
+    process.kill()
+    process.wait()
+    monitored.go()
+    (capsule,) = monitored.capsules()
+    written = [path for path in capsule.rglob("*") if path.is_file()]
+    assert [path for path in written if b"canary-7c1e" in path.read_bytes()] == []
+
+
 # ---------------------------------------------------------------------------------------------------- terminals
 
 

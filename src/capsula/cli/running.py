@@ -56,8 +56,13 @@ class Running:
             return
         recorder.troubles.append("it was left before it was sealed: a signal came twice")
         for log in (outcome.stdout, outcome.stderr):
-            # As it was printed, with whatever credentials are in it.
-            if log is not None and log.path is not None and os.path.exists(log.path):
+            # As it was printed, with whatever credentials are in it. (What has no name goes with us.)
+            if (
+                log is not None
+                and log.path is not None
+                and os.path.isfile(log.path)
+                and not os.path.islink(log.path)
+            ):
                 os.unlink(log.path)
         recorder.leave(status(outcome), {**self._summary(), **result(outcome)})
         os._exit(outcome.exit_code)

@@ -29,6 +29,8 @@ _PIECE = 1 << 20
 _RARE = b"zjqxkvwybp@_=ugc"
 # What goes over several lines begins so.
 _LONG_TRACE = b"-----begin "
+# A path in here is that of an open file that may have no name.
+_OPEN_FILES = "/proc/self/fd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,13 @@ class Kept:
 
 def keep(captured: Captured, target: str, secrets: Hidden, most_shown: int) -> Kept:
     """Make `target` of it, a file that isn't there yet; no file for an empty log. A file that `captured` names belongs
-    to us and is gone afterwards. OSError when it can't be written."""
+    to us and is gone afterwards; one without a name is closed. OSError when it can't be written."""
     if captured.path is None:
         return _keep_short(captured.content or b"", target, secrets, most_shown)
     try:
         return _keep_long(captured.path, target, secrets, most_shown)
     finally:
-        if os.path.lexists(captured.path):
-            os.unlink(captured.path)
+        _let_go(captured.path)
 
 
 def _keep_short(content: bytes, target: str, secrets: Hidden, most_shown: int) -> Kept:
@@ -79,9 +80,39 @@ def _keep_long(source: str, target: str, secrets: Hidden, most_shown: int) -> Ke
         if writing is not None:
             writing.close()
     if writing is None:
-        os.link(source, target)  # where there is one already, that is an error
-        os.unlink(source)
+        _name(source, target)
     return Kept(shown, hidden)
+
+
+def _name(source: str, target: str) -> None:
+    """Where there is one already, that is an error."""
+    if not _is_nameless(source):
+        os.link(source, target)
+        return
+    # With a directory given, the link in it is followed; by its full name it would be linked itself.
+    folder = os.open(_OPEN_FILES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(os.path.basename(source), target, src_dir_fd=folder)
+        return
+    except FileExistsError:
+        raise
+    except OSError:  # it had a name once
+        pass
+    finally:
+        os.close(folder)
+    with open(target, "xb", buffering=0) as writing:
+        _copy_start(source, writing.fileno(), os.path.getsize(source))
+
+
+def _let_go(path: str) -> None:
+    if _is_nameless(path):
+        os.close(int(os.path.basename(path)))
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def _is_nameless(path: str) -> bool:
+    return os.path.dirname(path) == _OPEN_FILES
 
 
 class Hidden:

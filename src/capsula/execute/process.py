@@ -93,7 +93,7 @@ def run_command(
     spool_dir: str | None,
     capture: "tuple[bool, bool]" = (True, True),
     memory_limit: int = 262144,
-    log_limit: int = 0,
+    log_limit: int | None = None,
     last: bool = False,
     meanwhile: "Callable[[], None] | None" = None,
     watch: "Watch | None" = None,
@@ -105,8 +105,8 @@ def run_command(
     was made; afterwards every trouble of ours costs at most the log. `last`: this process has nothing to do
     afterwards but to record the run, so a signal (INT, TERM, HUP, QUIT) that comes after the command's end ends it at
     once, with the command's exit code. Otherwise such a signal does then what it did before. `meanwhile` is called
-    while the command is starting: something short that will be needed after its end. `log_limit`: of a longer log,
-    only beginning and end are kept, so many bytes in all (0: all of it).
+    while the command is starting: something short that will be needed after its end. `log_limit`: the log is for a
+    record (execute.ends): of a longer one only beginning and end are kept, so many bytes in all (0: all of it).
     """
     hold_standard_fds()
     outcome = Outcome()
@@ -202,8 +202,8 @@ class Child:
         return True
 
 
-def _log(memory_limit: int, log_limit: int, spool_dir: str | None) -> Log:
-    if not log_limit:
+def _log(memory_limit: int, log_limit: int | None, spool_dir: str | None) -> Log:
+    if log_limit is None:
         return Log(memory_limit, spool_dir)
     from capsula.execute.ends import EndsLog
 

@@ -110,11 +110,13 @@ class Log:
     def _open(self) -> None:
         if self._dir is None:
             raise OSError(errno.ENOSPC, "it is large and there's no place for it")
-        path = f"{self._dir}/{os.getpid()}-{id(self)}-{time.time_ns()}"
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._path = path
+        self._make(f"{self._dir}/{os.getpid()}-{id(self)}-{time.time_ns()}")
         self._spool(self._held)
         self._held = bytearray()
+
+    def _make(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._path = path
 
     def _spool(self, chunk: "bytes | bytearray") -> None:
         done = os.write(self._fd, chunk)

@@ -86,35 +86,51 @@ def test_pieces_do_not_cut_a_line_in_two_or_else_no_word(monkeypatch: pytest.Mon
     assert b"".join(logs.pieces(io.BytesIO(bytes(95)).read)) == bytes(95)
 
 
-def spooled(folder: Path, content: bytes) -> Any:
+def spooled(folder: Path, content: bytes, how: str = "named") -> Any:
     (folder / "spool").write_bytes(content)
-    return SimpleNamespace(content=None, path=str(folder / "spool"), size=len(content))
+    path = str(folder / "spool")
+    if how == "nameless":
+        number = os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o600)
+        os.write(number, content)
+    elif how == "unlinked":
+        number = os.open(path, os.O_RDWR)
+    if how != "named":
+        os.unlink(path)
+        path = f"/proc/self/fd/{number}"
+    return SimpleNamespace(content=None, path=path, size=len(content))
 
 
-def test_a_long_log_without_secrets_becomes_the_file_itself(tmp_path: Path) -> None:
-    captured = spooled(tmp_path, b"line\n" * 500_000)
+HOW = pytest.mark.parametrize("how", ["named", "nameless", "unlinked"])
+
+
+@HOW
+def test_a_long_log_without_secrets_becomes_the_file_itself(tmp_path: Path, how: str) -> None:
+    captured = spooled(tmp_path, b"line\n" * 500_000, how)
     inode = os.stat(captured.path).st_ino
     kept = logs.keep(captured, str(tmp_path / "log"), SECRETS, 10)
     assert (kept.shown, kept.hidden) == (b"line\nline\n", 0)
-    assert os.stat(tmp_path / "log").st_ino == inode
-    assert not (tmp_path / "spool").exists()
+    assert (os.stat(tmp_path / "log").st_ino == inode) is (how != "unlinked")
+    assert (tmp_path / "log").read_bytes() == b"line\n" * 500_000
+    assert not os.path.lexists(captured.path), "it is gone, or closed"
 
 
-def test_of_a_long_log_only_the_lines_with_secrets_change(tmp_path: Path) -> None:
+@HOW
+def test_of_a_long_log_only_the_lines_with_secrets_change(tmp_path: Path, how: str) -> None:
     plain = b"\xffline\n" * 400_000
-    captured = spooled(tmp_path, plain + b"it is hunter22\n" + plain + b"MY_TOKEN=abc")
+    captured = spooled(tmp_path, plain + b"it is hunter22\n" + plain + b"MY_TOKEN=abc", how)
     kept = logs.keep(captured, str(tmp_path / "log"), SECRETS, 10)
     assert kept.hidden == 2
     assert (tmp_path / "log").read_bytes() == plain + b"it is ***\n" + plain + b"MY_TOKEN=***"
     assert not (tmp_path / "spool").exists()
 
 
+@HOW
 @pytest.mark.parametrize("content", [b"short", b"hunter22"])
-def test_what_is_there_already_is_not_overwritten(tmp_path: Path, content: bytes) -> None:
+def test_what_is_there_already_is_not_overwritten(tmp_path: Path, content: bytes, how: str) -> None:
     (tmp_path / "log").write_text("another's")
     with pytest.raises(FileExistsError):
         logs.keep(SimpleNamespace(content=content, path=None, size=5), str(tmp_path / "log"), SECRETS, 10)
     with pytest.raises(FileExistsError):
-        logs.keep(spooled(tmp_path, content), str(tmp_path / "log"), SECRETS, 10)
+        logs.keep(spooled(tmp_path, content, how), str(tmp_path / "log"), SECRETS, 10)
     assert (tmp_path / "log").read_text() == "another's"
     assert not (tmp_path / "spool").exists()

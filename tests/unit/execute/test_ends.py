@@ -1,5 +1,7 @@
 """A log of which beginning and end are kept."""
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -13,7 +15,11 @@ from capsula.execute.ends import EndsLog
 def kept(log: EndsLog) -> bytes:
     captured = log.close()
     assert captured is not None
-    content = captured.content if captured.content is not None else Path(captured.path or "").read_bytes()
+    content = captured.content
+    if content is None:
+        path = Path(captured.path or "")
+        content = path.read_bytes()
+        os.close(int(path.name))
     assert captured.size == len(content)
     assert captured.left_out == log.left_out
     return content
@@ -71,3 +77,26 @@ def test_where_it_cannot_be_kept_it_is_lost_with_the_reason(folder: str | None) 
         log.keep(b"x" * 500)
     assert log.close() is None
     assert "can't be kept" in log.lost
+
+
+@pytest.mark.parametrize("has_nameless", [True, False])
+def test_nothing_of_it_has_a_name_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_nameless: bool
+) -> None:
+    if not has_nameless:
+        real = os.open
+
+        def refusing(path: str, flags: int, mode: int = 0o777) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "not here")
+            return real(path, flags, mode)
+
+        monkeypatch.setattr(os, "open", refusing)
+    log = EndsLog(10, str(tmp_path), 0)
+    log.keep(b"secret " * 1000)
+    assert os.listdir(tmp_path) == []
+    assert kept(log) == b"secret " * 1000
+    log = EndsLog(10, str(tmp_path), 0)
+    log.keep(b"secret " * 1000)
+    log.drop("for a test")
+    assert log.close() is None
