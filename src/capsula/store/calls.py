@@ -25,9 +25,13 @@ _RETRY = (
     grpc.StatusCode.INTERNAL,
 )
 NOT_FOUND, _OK = 5, 0
-_OPTIONS = (
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+OPTIONS = (
+    # That a connection is dead shows by the deadline of each call. Pings are for long streams only, and rare: servers
+    # in Go and C end a connection that is pinged more often than every five minutes while they have nothing to say (as
+    # when a large blob is sent to them), or without a call. With pings, what is sent has to be acknowledged in this
+    # time, too. https://github.com/grpc/grpc/blob/master/doc/keepalive.md, gRFC A8 and A18
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.enable_retries", 0),
     # How often it is tried is decided elsewhere; by default a channel that failed refuses all for a second.
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -35,6 +39,8 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", 16 << 20),
 )
+# For a call with one answer, also where all together may take longer: a batch over a slow line takes no more.
+_CALL_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +75,18 @@ class Calls:
             ("build.bazel.remote.execution.v2.requestmetadata-bin", encode(metadata)),
         )
         if certificates is None:
-            self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+            self._channel = grpc.insecure_channel(target, options=OPTIONS)
         else:
             trust = grpc.ssl_channel_credentials(certificates.trusted, certificates.key, certificates.chain)
-            self._channel = grpc.secure_channel(target, trust, options=_OPTIONS)
+            self._channel = grpc.secure_channel(target, trust, options=OPTIONS)
 
     def ask(self, path: str, asked: Message, kind: type[T], deadline: float) -> T:
         call = self._channel.unary_unary(
             path, request_serializer=encode, response_deserializer=partial(decode, kind)
         )
         try:
-            return call(asked, timeout=in_time(self.name, deadline), metadata=self._metadata)  # type: ignore[no-any-return]
+            seconds = min(in_time(self.name, deadline), _CALL_SECONDS)
+            return call(asked, timeout=seconds, metadata=self._metadata)  # type: ignore[no-any-return]
         except grpc.RpcError as error:
             raise self._failed(error) from error
 
