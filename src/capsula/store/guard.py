@@ -12,6 +12,7 @@ import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from math import inf
 
 from capsula.core.digest import Digest
 from capsula.core.reapi import ActionResult
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 TRIES = 3
 PAUSE_SECONDS = 60.0
+# Fetching may take as long as making did, but not if nothing comes. A batch of blobs comes all at once, also over a
+# slow line, so this is long.
+SILENCE_SECONDS = 60.0
 
 
 def in_time(name: str, deadline: float) -> float:
@@ -80,15 +84,22 @@ class Breaker:
 
 
 class Guarded:
-    """A Remote that keeps its time. `pause` is how it waits between tries."""
+    """A Remote that keeps its time. `pause` is how it waits between tries, `silence` for how long nothing may come of
+    what is fetched."""
 
     def __init__(
-        self, remote: Remote, breaker: Breaker, *, pause: "Callable[[float], None]" = time.sleep
+        self,
+        remote: Remote,
+        breaker: Breaker,
+        *,
+        pause: "Callable[[float], None]" = time.sleep,
+        silence: float = SILENCE_SECONDS,
     ) -> None:
         self.name = remote.name
         self._remote = remote
         self._breaker = breaker
         self._pause = pause
+        self._silence = silence
 
     def is_left_alone(self) -> bool:
         return self._breaker.is_open()
@@ -113,7 +124,7 @@ class Guarded:
             self._remote.fetch(left, gate.receive, deadline)
 
         try:
-            self._try(fetch, deadline)
+            self._try(fetch, deadline, lambda: gate.heard + self._silence)
         finally:
             gate.close()
 
@@ -133,17 +144,20 @@ class Guarded:
     def close(self) -> None:
         self._remote.close()
 
-    def _try(self, work: "Callable[[], T]", deadline: float) -> "T":
+    def _try(
+        self, work: "Callable[[], T]", deadline: float, patience: "Callable[[], float]" = lambda: inf
+    ) -> "T":
+        """`patience` tells until when it may go on without anything coming."""
         if self._breaker.is_open():
             raise StoreUnreachable(f"{self.name} is left alone for a minute after it failed")
         # Where others took all the time, this one hasn't failed.
         in_time(self.name, deadline)
         for number in range(1, TRIES + 1):
             try:
-                answer = self._in_time(work, deadline)
+                answer = self._in_time(work, deadline, patience)
             except StoreUnreachable:
                 wait = random.uniform(0.02, 0.05) * 4**number
-                if number < TRIES and time.monotonic() + wait < deadline:
+                if number < TRIES and time.monotonic() + wait < min(deadline, patience()):
                     self._pause(wait)
                     continue
                 self._breaker.failed()
@@ -156,8 +170,7 @@ class Guarded:
             return answer
         raise AssertionError("no try is left, and none has ended")
 
-    def _in_time(self, work: "Callable[[], T]", deadline: float) -> "T":
-        left = deadline - time.monotonic()
+    def _in_time(self, work: "Callable[[], T]", deadline: float, patience: "Callable[[], float]") -> "T":
         answers: list[T] = []
         errors: list[BaseException] = []
         done = allocate_lock()
@@ -171,10 +184,12 @@ class Guarded:
             finally:
                 done.release()
 
-        if left > 0:
-            start_new_thread(run, ())
-        if left <= 0 or not done.acquire(timeout=left):
-            raise StoreUnreachable(f"{self.name} didn't answer in time")
+        in_time(self.name, deadline)
+        start_new_thread(run, ())
+        while not done.acquire(timeout=max(0.0, min(deadline, patience()) - time.monotonic())):
+            in_time(self.name, deadline)
+            if patience() <= time.monotonic():
+                raise StoreUnreachable(f"{self.name} has sent nothing for {self._silence:.0f} seconds")
         if not errors:
             return answers[0]
         if isinstance(errors[0], CapsulaError):
@@ -191,13 +206,19 @@ class _Gate:
         self._given: list[_Passing] = []
         self._closed = False
         self.finished: set[str] = set()
+        self.heard = time.monotonic()
 
     def receive(self, digest: Digest) -> "_Passing":
         with self._lock:
             if self._closed:
                 raise _late()
-            self._given.append(_Passing(self._receive(digest), lambda: self.finished.add(digest.hash)))
+            self._given.append(
+                _Passing(self._receive(digest), self._hear, lambda: self.finished.add(digest.hash))
+            )
             return self._given[-1]
+
+    def _hear(self) -> None:
+        self.heard = time.monotonic()
 
     def close(self) -> None:
         with self._lock:
@@ -209,8 +230,11 @@ class _Gate:
 class _Passing:
     """One receiver, until it has finished or was abandoned; whichever comes first, in whichever thread."""
 
-    def __init__(self, receiver: Receiver, finished: "Callable[[], object]") -> None:
+    def __init__(
+        self, receiver: Receiver, heard: "Callable[[], None]", finished: "Callable[[], object]"
+    ) -> None:
         self._receiver: Receiver | None = receiver
+        self._heard = heard
         self._finished = finished
         self._lock = allocate_lock()
 
@@ -218,6 +242,7 @@ class _Passing:
         with self._lock:
             if self._receiver is None:
                 raise _late()
+            self._heard()
             self._receiver.write(piece)
 
     def finish(self) -> None:

@@ -8,11 +8,9 @@ import base64
 import http.client
 import os
 import ssl
-import time
 from _thread import allocate_lock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -21,7 +19,8 @@ from capsula.core.reapi import ActionResult
 from capsula.core.wire import decode, encode
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable, UsageError
 from capsula.ports import Receiver
-from capsula.store.guard import in_time
+from capsula.store import clock
+from capsula.store.guard import SILENCE_SECONDS, in_time
 from capsula.store.parallel import each
 from capsula.store.receive import receiving
 
@@ -30,7 +29,6 @@ CHUNK = 1 << 18
 # An entry is a few kilobytes for each hundred outputs; beyond this it is none.
 _LARGEST_ENTRY = 64 << 20
 _IN_CLEAR = "what is sent can be read on the way: https:// can't"
-_APART_SECONDS = 60
 # Not now, but perhaps in a moment.
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 
@@ -113,7 +111,9 @@ class HttpStore:
         with self._ask("HEAD", f"/cas/{'0' * 64}", deadline) as answer:
             server, date = answer.headers.get("Server", ""), answer.headers.get("Date", "")
         found = [("ok", f"the server is {server}")] if server else []
-        return found + clock(date) + ([] if self._is_secure or self._is_here() else [("note", _IN_CLEAR)])
+        return (
+            found + clock.read(date) + ([] if self._is_secure or self._is_here() else [("note", _IN_CLEAR)])
+        )
 
     def close(self) -> None:
         with self._lock:
@@ -152,7 +152,7 @@ class HttpStore:
             headers["Content-Type"] = "application/octet-stream"
             headers["Content-Length"] = str(len(body) if isinstance(body, bytes) else size)
         while True:
-            connection = self._connection(in_time(self.name, deadline))
+            connection = self._connection(min(in_time(self.name, deadline), SILENCE_SECONDS))
             was_open = connection.sock is not None
             try:
                 if size is not None:
@@ -196,19 +196,6 @@ class HttpStore:
             raise StoreUnreachable(what)
         hint = "the credentials in the address, or --remote_header" if answer.status in (401, 403) else ""
         raise StoreError(what, hint=hint)
-
-
-def clock(date: str) -> list[tuple[str, str]]:
-    """Whether the server's clock, as it says in an answer, is ours."""
-    try:
-        apart = abs(parsedate_to_datetime(date).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return []
-    if apart < _APART_SECONDS:
-        return [("ok", "its clock is ours")]
-    return [
-        ("wrong", f"its clock and ours are {apart:.0f} seconds apart, and signed requests may be refused")
-    ]
 
 
 def _all(answer: http.client.HTTPResponse, limit: int) -> bytes:

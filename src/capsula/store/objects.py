@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 
 import obstore
@@ -27,6 +28,7 @@ from capsula.core.reapi import ActionResult
 from capsula.core.wire import decode, encode
 from capsula.errors import BlobMissing, NotAvailable, StoreError, StoreUnreachable
 from capsula.ports import Receiver
+from capsula.store import clock
 from capsula.store.guard import in_time
 from capsula.store.packed import unpacked, zstd
 from capsula.store.parallel import each
@@ -44,6 +46,23 @@ _WORTH_COMPRESSING = 4096
 _SAMPLE = 1 << 16
 _LEVEL = 3
 _ENCODED = {"Content-Encoding": "zstd"}
+_NO_PLACE = ("NoSuchBucket", "ContainerNotFound")
+# What servers call it, and what is to be done.
+_HINTS = (
+    *((code, "is the name of the bucket right, and is it there?") for code in _NO_PLACE),
+    ("RequestTimeTooSkewed", "the clock here or there is wrong: set it, best by NTP"),
+    ("ExpiredToken", "the credentials have expired: sign in again"),
+    ("TokenRefreshRequired", "the credentials have expired: sign in again"),
+    (
+        "InvalidAccessKeyId",
+        "AWS_ACCESS_KEY_ID, or the profile of AWS_PROFILE, is another store's or mistyped",
+    ),
+    ("SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY, or the profile of AWS_PROFILE, is mistyped"),
+    ("AuthorizationHeaderMalformed", "is it the right region? --s3_region, AWS_REGION"),
+    ("PermanentRedirect", "is it the right region? --s3_region, AWS_REGION"),
+)
+# Without s3:ListBucket, S3 says of what isn't there that it is forbidden.
+_NOT_ALLOWED = "may the credentials do that? S3: s3:GetObject, s3:ListBucket, and s3:PutObject to write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +86,8 @@ class ObjectStore:
         in_time(self.name, deadline)
         try:
             content = bytes(obstore.get(self._places.entries, self._entry(action)).bytes())
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            self._expect_place(error)
             return None
         except (BaseError, PermissionError, OSError) as error:
             raise self._refused(error) from error
@@ -103,6 +123,7 @@ class ObjectStore:
             try:
                 found = obstore.get(self._places.downloads, self._blob(digest))
             except FileNotFoundError as error:
+                self._expect_place(error)
                 raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}") from error
             except (BaseError, PermissionError, OSError) as error:
                 raise self._refused(error) from error
@@ -135,14 +156,13 @@ class ObjectStore:
                     made.append(True)
                 except AlreadyExistsError:
                     made.append(False)
+            now = clock.compared(obstore.head(self._places.entries, key)["last_modified"])
             obstore.delete(self._places.entries, key)
         except (BaseError, PermissionError, NotImplementedError) as error:
             return [("note", f"conditional writes, and removing, can't be had: {self._refused(error).what}")]
-        return [
-            ("ok", "writes on condition")
-            if made == [True, False]
-            else ("note", "doesn't write on condition; of two results at once, either stays")
-        ]
+        if made != [True, False]:
+            return [("note", "doesn't write on condition; of two results at once, either stays"), *now]
+        return [("ok", "writes on condition"), *now]
 
     def close(self) -> None:
         """obstore's connections close by themselves when they are idle."""
@@ -204,11 +224,17 @@ class ObjectStore:
     def _refused(self, error: BaseException) -> StoreError:
         text = " ".join(str(error).split("\n\n")[0].split())
         what = f"{self.name}: {_told(text)}"
+        hint = next((hint for code, hint in _HINTS if code in text), "")
         if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
-            return StoreError(what, hint="capsula cache doctor says what is missing")
+            return StoreError(what, hint=hint or _NOT_ALLOWED)
         if isinstance(error, FileNotFoundError) or (isinstance(error, GenericError) and _is_for_good(text)):
-            return StoreError(what)
+            return StoreError(what, hint=hint)
         return StoreUnreachable(what)
+
+    def _expect_place(self, error: FileNotFoundError) -> None:
+        """That nothing is there is another thing than that there is no such bucket."""
+        if any(code in str(error) for code in _NO_PLACE):
+            raise self._refused(error) from error
 
 
 def _told(text: str) -> str:
@@ -216,7 +242,7 @@ def _told(text: str) -> str:
     said = text.rpartition(" - ")[2].removeprefix("Server returned non-2xx status code: ")
     status, _, body = said.partition(": ")
     parts = [body.partition(f"<{tag}>")[2].partition("<")[0] for tag in ("Code", "Message")]
-    return ": ".join([status, *filter(None, parts)]) if parts[0] else said[:300]
+    return unescape(": ".join([status, *filter(None, parts)])).rstrip(".") if parts[0] else said[:300]
 
 
 def _each(digests: Sequence[Digest], work: Callable[[Digest], object]) -> None:

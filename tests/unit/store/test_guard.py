@@ -10,7 +10,7 @@ import pytest
 from capsula.core.digest import Digest, digest_of
 from capsula.core.reapi import ActionResult
 from capsula.errors import StoreError, StoreUnreachable
-from capsula.store.guard import PAUSE_SECONDS, TRIES, Breaker, Guarded
+from capsula.store.guard import PAUSE_SECONDS, TRIES, Breaker, Guarded, _Gate
 from capsula.testing import Desk, MemoryRemote, soon
 
 ACTION = digest_of(b"an action")
@@ -134,6 +134,26 @@ def test_what_comes_too_late_is_not_written(guarded: Callable[..., Guarded], tmp
     assert len(remote.refused) == 3
     assert desk.rests() == []
     assert not list(Path(desk.root).glob("cas/*/*"))
+
+
+def test_one_that_has_gone_silent_is_not_waited_for_to_the_end(tmp_path: Path) -> None:
+    remote = Hanging()
+    guard = Guarded(remote, Breaker(str(tmp_path), remote.name), pause=lambda seconds: None, silence=0.05)
+    with pytest.raises(StoreUnreachable, match="has sent nothing"):
+        guard.fetch([digest_of(b"begun")], Desk(tmp_path).receive, time.monotonic() + 3600)
+    remote.go.set()
+    assert guard.is_left_alone()
+    assert not list(tmp_path.glob("received/cas/*/*"))
+
+
+def test_one_that_sends_a_piece_now_and_then_is_not_silent(tmp_path: Path) -> None:
+    gate = _Gate(Desk(tmp_path).receive)
+    receiver = gate.receive(digest_of(b"slow"))
+    for piece in (b"sl", b"ow"):
+        gate.heard = 0.0
+        receiver.write(piece)
+        assert gate.heard > 0
+    gate.close()
 
 
 def test_a_bug_in_a_library_is_a_store_that_cannot_be_reached(guarded: Callable[..., Guarded]) -> None:
