@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from faults.stores import CONTENT, KINDS, Shared, Stores
+from servers.seaweed import KEY, SECRET
+
 SCRIPTS = Path(sys.executable).parent
 HARNESS = Path(__file__).with_name("harness.py")
 PATIENCE = 120
@@ -152,6 +155,11 @@ class Workspace:
         self.started.append(process)
         return process
 
+    def ended(self, process: "subprocess.Popen[bytes]", before: int) -> Done:
+        """How what was started ended; `before` were the marks then."""
+        out, err = process.communicate(timeout=PATIENCE)
+        return Done(process.returncode, text(out), text(err), self.marks() - before)
+
     def tool(self, *words: str) -> Done:
         """`capsula …`"""
         done = subprocess.run(
@@ -262,6 +270,22 @@ class Workspace:
 
 def text(content: bytes | None) -> str:
     return (content or b"").decode(errors="surrogateescape")
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    made = Stores(tmp_path_factory.mktemp("servers"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(params=KINDS)
+def shared(request: pytest.FixtureRequest, stores: Stores, ws) -> Iterator[Shared]:
+    ws.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    ws.write("capsula.toml")
+    ws.write("in.bin", CONTENT)
+    yield stores[request.param]
+    stores[request.param].proxy.heal()
 
 
 MEMORY = Path("/dev/shm")

@@ -2,107 +2,31 @@
 one line is said, and nothing wrong is stored or restored.
 """
 
-import os
-import random
-import shutil
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-import obstore
 import pytest
 
 from capsula.core.digest import digest_of
 from capsula.store.http import HttpStore
 from capsula.testing import soon
-from faults.conftest import Done
-from servers.casd import Casd
-from servers.nginx import Nginx
-from servers.process import Server
+from faults.stores import (
+    ASK,
+    CONTENT,
+    DO,
+    KINDS,
+    SHORT,
+    Shared,
+    Stores,
+    another_machine,
+    fill,
+    is_right,
+    lose_blobs,
+    meanwhile,
+    waiting,
+)
 from servers.proxy import A_BLOB, Proxy
-from servers.seaweed import KEY, SECRET, Seaweed
-
-KINDS = ("http", "s3", "grpc")
-CONTENT = random.Random(4).randbytes(300_000)
-DO = "mkdir -p out; cp in.bin out/big; echo small > out/small; echo loud"
-ASK = ("-c", "faults", "-i", "in.bin", "-o", "out")
-# Where nothing comes any more, the budget ends it; where the answer is a byte late, nothing does.
-SHORT = ("--remote_timeout", "0.7s", "--upload_timeout", "0.7s")
-
-
-@dataclass
-class Shared:
-    """A store of a team: `options` lead to it through `proxy`, `direct` don't."""
-
-    kind: str
-    server: Server
-    proxy: Proxy
-    filled: set[tuple[str, ...]] = field(default_factory=set)
-
-    def options(self, port: int, place: str) -> tuple[str, ...]:
-        if self.kind == "s3":
-            return ("-b", f"s3://{Seaweed.bucket}/{place}", "--s3_endpoint", f"http://127.0.0.1:{port}")
-        # Another tag is another key: there is one action cache for all.
-        slash = "-t" if self.kind == "grpc" else ""
-        return (
-            "-b",
-            f"{self.kind}://127.0.0.1:{port}" + (f"/{place}" if not slash else ""),
-            *((slash, place) if slash else ()),
-        )
-
-
-MAKERS: dict[str, Callable[[Path], Server]] = {"http": Nginx, "s3": Seaweed, "grpc": Casd}
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Shared]]:
-    base = tmp_path_factory.mktemp("servers")
-
-    class OnDemand(dict[str, Shared]):
-        def __missing__(self, kind: str) -> Shared:
-            server = MAKERS[kind](base / kind)
-            self[kind] = Shared(kind, server, Proxy(server.port))
-            return self[kind]
-
-    stores = OnDemand()
-    yield stores
-    for shared in stores.values():
-        shared.proxy.stop()
-        shared.server.stop()
-
-
-@pytest.fixture(params=KINDS)
-def shared(request: pytest.FixtureRequest, made: dict[str, Shared], ws) -> Iterator[Shared]:
-    ws.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
-    ws.write("capsula.toml")
-    ws.write("in.bin", CONTENT)
-    yield made[request.param]
-    made[request.param].proxy.heal()
-
-
-def another_machine(ws) -> None:
-    for place in (ws.cache, ws.path("out")):
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def is_right(ws, done) -> bool:
-    return (done.code, done.out) == (0, "loud\n") and (
-        ws.path("out/big").read_bytes(),
-        ws.path("out/small").read_bytes(),
-    ) == (CONTENT, b"small\n")
-
-
-def fill(ws, shared: Shared, place: str = "filled") -> tuple[str, ...]:
-    """Put the result there, without the proxy; the options that lead to it through the proxy."""
-    direct = shared.options(shared.server.port, place)
-    if direct not in shared.filled:
-        done = ws.capsule(*direct, *ASK, do=DO)
-        assert (done.ran, done.said) == (1, [])
-        shared.filled.add(direct)
-    another_machine(ws)
-    return shared.options(shared.proxy.port, place)
-
 
 FAULTS: dict[str, Callable[[Proxy], None]] = {
     "refused": Proxy.refuse,
@@ -224,19 +148,6 @@ def test_a_blob_that_goes_between_the_entry_and_its_fetching(ws, shared: Shared)
     assert (done.ran, done.said) == (0, [])
 
 
-def lose_blobs(shared: Shared) -> None:
-    """Every blob goes, every entry stays."""
-    if isinstance(shared.server, Seaweed):
-        store = shared.server.store()
-        keys = [each["path"] for page in obstore.list(store) for each in page if "/cas/" in each["path"]]
-        obstore.delete(store, keys)
-        return
-    assert isinstance(shared.server, Nginx | Casd)
-    for path in shared.server.data.rglob("*"):
-        if path.is_file() and "cas" in path.relative_to(shared.server.data).parts:
-            path.unlink()
-
-
 @pytest.mark.parametrize("shared", KINDS, indirect=True)
 def test_a_server_that_starts_again_while_it_is_sent_to(ws, shared: Shared) -> None:
     """What was on the way is lost with its connection; it is sent anew, in the same run."""
@@ -261,29 +172,8 @@ def test_a_server_that_starts_again_while_it_is_sent_to(ws, shared: Shared) -> N
     assert (done.ran, done.said) == (0, [])
 
 
-def waiting(ws) -> tuple[str, ...]:
-    """A command that fails, and waits for the test before."""
-    return ("sh", "-c", f'echo ran >> "$MARK"; {DO}; echo > "$BASE/began"; read x < "$BASE/go"; exit 7')
-
-
-def meanwhile(ws, do: Callable[[], None], *options: str):
-    """The end of a run, in which something was done between the lookup and the sending."""
-    ws.environ["BASE"] = str(ws.base)
-    for name in ("began", "go"):
-        os.mkfifo(ws.base / name)
-    before = ws.marks()
-    process = ws.start(*options, "--cache_failure", *ASK, "--", *waiting(ws))
-    (ws.base / "began").read_text()
-    do()
-    (ws.base / "go").write_text("\n")
-    out, err = process.communicate(timeout=120)
-    return Done(process.returncode, out.decode(), err.decode(), ws.marks() - before)
-
-
-def test_a_connection_that_was_closed_meanwhile_is_no_failure(
-    made: dict[str, Shared], tmp_path: Path
-) -> None:
-    shared = made["http"]
+def test_a_connection_that_was_closed_meanwhile_is_no_failure(stores: Stores, tmp_path: Path) -> None:
+    shared = stores["http"]
     store = HttpStore(f"http://127.0.0.1:{shared.proxy.port}/closed")
     content = tmp_path / "content"
     content.write_bytes(b"content")

@@ -37,11 +37,26 @@ class Server:
     ) -> None:
         self.port = port
         self.log = log
-        with log.open("wb") as file:
+        self._words, self._environ, self._is_ready = words, environ, is_ready or self._listens
+        self._start()
+
+    def restart(self) -> None:
+        """Killed in the middle of whatever it does, and started anew."""
+        self.process.kill()
+        self.process.wait()
+        self._start()
+
+    def _start(self) -> None:
+        with self.log.open("ab") as file:
             self.process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environ, cwd=log.parent
+                self._words,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=self._environ,
+                cwd=self.log.parent,
             )
-        self._wait(is_ready or self._listens)
+        self._wait(self._is_ready)
 
     def stop(self) -> None:
         if self.process.poll() is None:

@@ -4,6 +4,7 @@ import http.client
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from servers.process import free_port
@@ -20,7 +21,8 @@ class Proxy:
     `mode` holds for connections and pieces from now on:
     "" is as it should be. The others concern each piece of an answer that has at least `least` bytes: "reset", "hole"
     (it never comes), "slow" (a byte a second), "cut" (half of it, then the end), "spoil" (its last byte is another).
-    `refuse` and `listen` close and open the port; `storm` answers HTTP requests itself.
+    `refuse` and `listen` close and open the port; `storm` answers HTTP requests itself, and `alter` changes their
+    headers. `asked` counts requests while either does so, as "GET cas".
     """
 
     def __init__(self, to: int) -> None:
@@ -31,9 +33,11 @@ class Proxy:
         self.connections = 0
         self.faults = 0
         self._over = threading.Event()
+        self.asked: Counter[str] = Counter()
+        self.alter: Callable[[http.client.HTTPMessage], None] | None = None
         self._storm: tuple[int, Callable[[str, str], bool]] | None = None
-        self._left = 0
-        self._awaited, self._then = 0, lambda: None
+        self._left, self._body = 0, b"no"
+        self._awaited: dict[bool, tuple[int, Callable[[], None]]] = {}
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -43,20 +47,25 @@ class Proxy:
         self.mode, self.least = mode, least
 
     def heal(self) -> None:
-        self.mode, self._storm = "", None
+        self.mode, self._storm, self.alter = "", None, None
 
     def storm(
         self,
         status: int,
         concerns: Callable[[str, str], bool] = lambda verb, path: True,
         times: int = 1 << 30,
+        body: bytes = b"no",
     ) -> None:
         """The next so many requests (verb, path) that it concerns get this status; others get what the server says."""
-        self._storm, self._left = (status, concerns), times
+        self._storm, self._left, self._body = (status, concerns), times, body
 
     def at_request_bytes(self, number: int, then: Callable[[], None]) -> None:
         """Once so many bytes have come from clients, and before they go on to the server, something happens."""
-        self._awaited, self._then = number, then
+        self._awaited[True] = (number, then)
+
+    def at_answer_bytes(self, number: int, then: Callable[[], None]) -> None:
+        """The same, of bytes on their way back."""
+        self._awaited[False] = (number, then)
 
     def listen(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -104,7 +113,7 @@ class Proxy:
             elif self.mode == "reset" and not self.least:
                 self.faults += 1
                 _reset(client)
-            elif self._storm is not None:
+            elif self._storm is not None or self.alter is not None:
                 self._start(self._weather, client)
             else:
                 self._pass(client)
@@ -124,22 +133,26 @@ class Proxy:
     def _forth(self, client: socket.socket, server: socket.socket) -> None:
         try:
             while piece := client.recv(_PIECE):
-                self._count(len(piece))
+                self._count(len(piece), is_request=True)
                 server.sendall(piece)
             server.shutdown(socket.SHUT_WR)
         except OSError:
             _reset(server)
 
-    def _count(self, size: int) -> None:
+    def _count(self, size: int, *, is_request: bool) -> None:
         with self._lock:
-            is_now = 0 < self._awaited <= size
-            self._awaited = max(self._awaited - size, 0)
-        if is_now:
-            self._then()
+            left, then = self._awaited.pop(is_request, (0, None))
+            if then is None:
+                return
+            if left > size:
+                self._awaited[is_request] = (left - size, then)
+                return
+        then()
 
     def _back(self, server: socket.socket, client: socket.socket) -> None:
         try:
             while piece := server.recv(_PIECE):
+                self._count(len(piece), is_request=False)
                 if not self.mode or len(piece) < self.least:
                     client.sendall(piece)
                 elif not self._fault(piece, client):
@@ -175,11 +188,14 @@ class Proxy:
                     verb, path, _ = line.decode().split(" ", 2)
                     headers = http.client.parse_headers(asked)
                     body = asked.read(int(headers.get("Content-Length") or 0))
+                    self.asked[f"{verb} {kind(path)}"] += 1
+                    if self.alter is not None:
+                        self.alter(headers)
                     storm = self._storm
                     if storm is not None and storm[1](verb, path) and self._left > 0:
                         self._left -= 1
                         self.faults += 1
-                        client.sendall(_answer(storm[0], "", b"" if verb == "HEAD" else b"no"))
+                        client.sendall(_answer(storm[0], "", b"" if verb == "HEAD" else self._body))
                     else:
                         client.sendall(self._ask(verb, path, headers, body))
         except OSError:
@@ -203,6 +219,11 @@ class Proxy:
             return _answer(answer.status, told, content, size)
         finally:
             server.close()
+
+
+def kind(path: str) -> str:
+    """Of what a request is: "ac", "cas" or something else."""
+    return next((part for part in path.split("/") if part in ("ac", "cas")), "else")
 
 
 _BY_HOP = ("connection", "content-length", "transfer-encoding")

@@ -30,7 +30,8 @@ class Habits:
     """`committed` is the size that a finished write tells: "size" of the blob, what was "sent", or "-1".
 
     `breaks_at`: that many bytes of a write are kept, and then it is UNAVAILABLE, once. `exhausted`: so many calls are
-    RESOURCE_EXHAUSTED before one is answered. `capabilities`: "packed", "unpacked", or "" for a server without.
+    answered with `storm` before one is heard. `token`: what a bearer has to bring. `capabilities`: "packed",
+    "unpacked", or "" for a server without.
     """
 
     zstd: bool = False
@@ -40,13 +41,16 @@ class Habits:
     takes_results: bool = True
     breaks_at: int = 0
     exhausted: int = 0
+    storm: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED
+    token: str = ""
     capabilities: str = "packed"
     functions: bytes = bytes([SHA256_FUNCTION])
 
 
 @dataclass
 class Double:
-    """`target` is host:port. `asked` counts calls by name, `sent` the bytes of writes, `offsets` where each began."""
+    """`target` is host:port. `asked` counts calls by name, `sent` the bytes of writes, `offsets` where each began.
+    What `before` has for a call happens, once, before it is answered."""
 
     habits: Habits = field(default_factory=Habits)
     blobs: dict[str, bytes] = field(default_factory=lambda: {EMPTY.hash: b""})
@@ -54,6 +58,7 @@ class Double:
     asked: Counter[str] = field(default_factory=Counter)
     sent: int = 0
     offsets: list[int] = field(default_factory=list)
+    before: dict[str, Callable[[], None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._partial: dict[str, bytearray] = {}
@@ -94,10 +99,15 @@ class Double:
 
     def _method(self, kind: Any, answer: Callable[[Any, Any], Any], request: type) -> grpc.RpcMethodHandler:
         def counted(asked: Any, context: Any) -> Any:
-            self.asked[answer.__name__.strip("_")] += 1
+            name = answer.__name__.strip("_")
+            self.asked[name] += 1
+            self.before.pop(name, lambda: None)()
             if self.habits.exhausted:
                 self.habits.exhausted -= 1
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down")
+                context.abort(self.habits.storm, "slow down")
+            told = dict(context.invocation_metadata()).get("authorization", "")
+            if self.habits.token and told != f"Bearer {self.habits.token}":
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token has expired")
             return answer(asked, context)
 
         return kind(

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import urllib.request
+from datetime import timedelta
 from pathlib import Path
 
 import obstore
@@ -33,12 +35,17 @@ class Seaweed(Server):
         environ = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
         super().__init__(words, port, base.parent / f"{base.name}.log", environ=environ, is_ready=self._takes)
 
-    def store(self) -> S3Store:
+    def store(self, bucket: str = "") -> S3Store:
         """As somebody who knows the key."""
         return S3Store(
-            self.bucket, endpoint=self.url, region="us-east-1", access_key_id=KEY, secret_access_key=SECRET,
+            bucket or self.bucket, endpoint=self.url, region="us-east-1", access_key_id=KEY, secret_access_key=SECRET,
             client_options={"allow_http": True}, retry_config={"max_retries": 0}, virtual_hosted_style_request=False,
         )  # fmt: skip
+
+    def remove_bucket(self, name: str) -> None:
+        """With all that is in it."""
+        address = obstore.sign(self.store(name), "DELETE", "", timedelta(minutes=5))
+        urllib.request.urlopen(urllib.request.Request(address, method="DELETE")).close()
 
     def _takes(self) -> bool:
         # The port is open before it can store anything.

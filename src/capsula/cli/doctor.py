@@ -78,7 +78,7 @@ def push(target: Target, asked: Sequence[str]) -> int:
         raise UsageError(
             "no remote store is configured", hint="backend or remote in ~/.capsules.toml, or an address here"
         )
-    errors = send_all(settings, target.root)
+    errors = send_all(settings, target.root, is_patient=True)
     for error in errors:
         print(f"capsula: not all is sent: {error.what}", file=sys.stderr)
     if not errors:

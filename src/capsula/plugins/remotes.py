@@ -85,18 +85,23 @@ class Remotes:
         send. What isn't sent in time waits for a later run."""
         writers = self.stores if "w" in self._settings.remote_mode else []
         to_send = [action for action in self.tiers.to_send if writers and self._may_leave(action, say)]
-        if to_send:
-            try:
-                for remote in writers:
-                    for action in to_send:
-                        Outbox(self.root, remote.name).add(action)
-            except StoreError as error:
-                say(f"not sent: {error.what}")
-                return
-            if self._settings.upload == "background" and not self.scratch:
-                leave_to_another(self._settings, self.root)
-            else:
-                self._send_now(writers, say)
+        if not to_send:
+            return
+        try:
+            for remote in writers:
+                for action in to_send:
+                    self._outbox(remote).add(action, anew=remote.name in self.tiers.spoiled)
+        except StoreError as error:
+            say(f"not sent: {error.what}")
+            return
+        if self._settings.upload != "background" or self.scratch:
+            self._send_now(writers, to_send, say)
+        elif not all(remote.is_left_alone() for remote in writers):
+            leave_to_another(self._settings, self.root)
+
+    def _outbox(self, remote: Guarded) -> Outbox:
+        """What only this run has can't be sent by a later one, and what waits here isn't in what this run has."""
+        return Outbox(self.scratch or self.root, remote.name)
 
     def _may_leave(self, action: Digest, say: Callable[[str], None]) -> bool:
         """Whether nothing in a result looks like a credential, or it doesn't matter to whoever asks."""
@@ -126,13 +131,17 @@ class Remotes:
         if self.scratch:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _send_now(self, writers: list[Guarded], say: Callable[[str], None]) -> None:
-        deadline = time.monotonic() + self._settings.upload_timeout
-        for remote in writers:
-            is_new = not remote.is_left_alone()
-            error = empty(Outbox(self.root, remote.name), self.tiers.near, remote, deadline)
-            if error is not None and is_new and not self.tiers.has_told(remote.name):
-                say(f"not sent: {error.what}; it is kept to be sent by a later run")
+    def _send_now(self, writers: list[Guarded], own: list[Digest], say: Callable[[str], None]) -> None:
+        until = time.monotonic() + self._settings.upload_timeout
+        writers = [remote for remote in writers if not remote.is_left_alone()]
+        for at, remote in enumerate(writers):
+            # As when looking up: one that is silent doesn't take the time of the next.
+            now = time.monotonic()
+            deadline = now + (until - now) / (len(writers) - at)
+            error = empty(self._outbox(remote), self.tiers.near, remote, deadline, own)
+            if error is not None and not self.tiers.has_told(remote.name):
+                later = "" if self.scratch else "; it is kept to be sent by a later run"
+                say(f"not sent: {error.what}{later}")
 
 
 def _opened(settings: "Settings", root: str, say: Callable[[str], None]) -> Iterator[Guarded]:
@@ -169,12 +178,13 @@ def _name(url: str, settings: "Settings") -> str:
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
-def send_all(settings: "Settings", root: str) -> list[StoreError]:
-    """Send what waits in this store; what keeps some of it from being sent."""
+def send_all(settings: "Settings", root: str, *, is_patient: bool = False) -> list[StoreError]:
+    """Send what waits in this store; what keeps some of it from being sent. A remote that failed a moment ago is left
+    alone, unless somebody asked for it and waits (`is_patient`)."""
     found = []
     near = DiskStore(root, now=time.time)
     for url in urls(settings):
-        remote = _guarded(url, settings, Breaker("", url))
+        remote = _guarded(url, settings, Breaker("" if is_patient else root, url))
         deadline = time.monotonic() + max(settings.upload_timeout, _BACKGROUND_SECONDS)
         try:
             if error := empty(Outbox(root, remote.name), near, remote, deadline):

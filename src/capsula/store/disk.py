@@ -108,6 +108,15 @@ class DiskStore:
         finally:
             os.close(source)
 
+    def verify(self, digest: Digest) -> None:
+        """Raises what `read` would; memory stays flat."""
+        fd = self._open(digest)
+        try:
+            if files.digest_file(fd, lambda error: self._unreadable(digest, error)).hash != digest.hash:
+                raise self._spoiled(digest)
+        finally:
+            os.close(fd)
+
     def put(self, content: bytes) -> Digest:
         digest = digest_of(content)
         path = blob_path(self.root, digest.hash)

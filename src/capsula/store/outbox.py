@@ -1,120 +1,200 @@
 """The outbox: which results are still to be sent to which remote. It outlives the run, and whoever comes later sends.
 
-`spool/<hash of the remote's name>/<action>` holds the action's digest, how often it was tried and when it was put
-there. Blobs go before the entry, and only those that the remote doesn't have.
+`spool/<hash of the remote's name>/<action>` holds the action's size, how often it was tried, when it was put there, and
+whether the remote is to get all its blobs anew. Blobs go before the entry: those that the remote doesn't have, each
+with the bytes that it should have.
 """
 
+import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from capsula.core.digest import Digest
 from capsula.core.reapi import Action, ActionResult
 from capsula.core.result import from_result
 from capsula.core.wire import decode
-from capsula.errors import CapsulaError, StoreError, WireError
+from capsula.errors import BlobCorrupt, CapsulaError, StoreError, StoreUnreachable
 from capsula.ports import Remote
 from capsula.store.disk import DiskStore
-from capsula.store.layout import SPOOL, blob_path, discard, is_hash, make_directories, refusal
+from capsula.store.layout import (
+    LOCKS,
+    SPOOL,
+    blob_path,
+    discard,
+    is_hash,
+    make_directories,
+    open_making,
+    refusal,
+)
 
 # After so many days nobody needs it any more; after so many tries it is something about this result.
 _DAYS, _TRIES = 7, 20
 _REFUSALS = 3
+_ANEW = b"anew"
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """`size` is the action's, `tries` how often it failed, `since` in seconds since 1970."""
+
+    size: int
+    tries: int
+    since: float
+    anew: bool
 
 
 class Outbox:
     """What waits for one remote, in the store `root`. `now` is the wall clock."""
 
     def __init__(self, root: str, name: str, now: Callable[[], float] = time.time) -> None:
-        self._folder = f"{root}/{SPOOL}/{sha256(name.encode()).hexdigest()[:32]}"
+        place = sha256(name.encode()).hexdigest()[:32]
+        self._folder = f"{root}/{SPOOL}/{place}"
+        self._lock = f"{root}/{LOCKS}/send-{place}"
         self._now = now
 
-    def add(self, action: Digest) -> None:
-        """StoreError when this disk refuses."""
-        self._write(action, 0, self._now())
+    def add(self, action: Digest, *, anew: bool = False) -> None:
+        """StoreError when this disk refuses. `anew`: also the blobs that the remote says it has, as they are spoiled
+        there."""
+        self._write(action, _Waiting(action.size_bytes, 0, self._now(), anew))
 
     def waiting(self) -> Iterator[Digest]:
-        """Oldest first. What is too old, or was tried too often, is forgotten."""
+        """What failed least often first, of those the oldest. What is too old, or failed too often, is forgotten."""
         try:
             names = [name for name in os.listdir(self._folder) if is_hash(name)]
         except OSError:
             return
         rows = []
         for name in names:
-            size, tries, since = self._read(name)
-            if size < 0 or tries >= _TRIES or self._now() - since > _DAYS * 86400:
+            row = self._read(name)
+            if row is None or row.tries >= _TRIES or self._now() - row.since > _DAYS * 86400:
                 discard(f"{self._folder}/{name}")
                 continue
-            rows.append((since, Digest(name, size)))
-        for _, digest in sorted(rows, key=lambda row: row[0]):
+            rows.append((row.tries, row.since, Digest(name, row.size)))
+        for _, _, digest in sorted(rows, key=lambda row: row[:2]):
             yield digest
 
-    def tried(self, action: Digest) -> None:
-        _, tries, since = self._read(action.hash)
+    @contextmanager
+    def turn(self) -> Iterator[bool]:
+        """Whether no other process sends from this outbox, for the time of the block. Where no lock can be had, it is
+        taken to be so: sending twice is the same as once."""
+        fd = -1
         try:
-            self._write(action, tries + 1, since)
+            fd = open_making(self._lock, os.O_RDWR)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.utime(fd)
+            is_ours = True
+        except BlockingIOError:
+            is_ours = False
+        except OSError:
+            is_ours = True
+        try:
+            yield is_ours
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def tried(self, action: Digest) -> None:
+        row = self._read(action.hash)
+        try:
+            if row is not None:
+                self._write(action, replace(row, tries=row.tries + 1))
         except StoreError:
             return
+
+    def is_sent_anew(self, action: Digest) -> bool:
+        row = self._read(action.hash)
+        return row is not None and row.anew
 
     def remove(self, action: Digest) -> None:
         discard(f"{self._folder}/{action.hash}")
 
-    def _read(self, name: str) -> tuple[int, int, float]:
+    def _read(self, name: str) -> "_Waiting | None":
         try:
             with open(f"{self._folder}/{name}", "rb") as file:
-                size, tries, since = file.read(100).split()
-                return int(size), int(tries), float(since)
+                size, tries, since, *more = file.read(100).split()
+                row = _Waiting(int(size), int(tries), float(since), more == [_ANEW])
         except (OSError, ValueError):
-            return -1, 0, 0.0
+            return None
+        return row if row.size >= 0 else None
 
-    def _write(self, action: Digest, tries: int, since: float) -> None:
+    def _write(self, action: Digest, row: "_Waiting") -> None:
         path = f"{self._folder}/{action.hash}"
+        anew = b" " + _ANEW if row.anew else b""
         try:
             make_directories(self._folder)
             with open(f"{path}.{os.getpid()}", "wb") as file:
-                file.write(f"{action.size_bytes} {tries} {since:.3f}\n".encode())
+                file.write(b"%d %d %.3f%b\n" % (row.size, row.tries, row.since, anew))
             os.rename(f"{path}.{os.getpid()}", path)
         except OSError as error:
             raise refusal(error, self._folder, "write") from error
 
 
-def empty(box: Outbox, near: DiskStore, remote: Remote, deadline: float) -> StoreError | None:
+def empty(
+    box: Outbox, near: DiskStore, remote: Remote, deadline: float, own: Collection[Digest] = ()
+) -> StoreError | None:
     """Send what waits, as far as time allows; what keeps the rest from being sent, None when nothing is left.
 
-    One that is refused (too large for the server, say) doesn't hold up those behind it; several in a row are all.
+    One that is refused (too large for the server, say) doesn't hold up those behind it; several in a row are all. A
+    remote that can't even be asked says nothing about a result, and isn't asked about the next. While another process
+    sends from this outbox, only our `own` are sent: it sees to the others, and so do we to what comes meanwhile.
     """
+    seen: set[str] = set()
     refused: list[StoreError] = []
-    for action in box.waiting():
-        try:
-            send(near, remote, action, deadline)
-        except StoreError as error:
-            box.tried(action)
-            refused.append(error)
-            if len(refused) == _REFUSALS:
+    while todo := [action for action in box.waiting() if action.hash not in seen]:
+        with box.turn() as is_ours:
+            todo = todo if is_ours else [action for action in todo if action in own]
+            if not todo:
                 break
-            continue
-        except CapsulaError:
-            pass  # it isn't here any more, or isn't whole
-        box.remove(action)
+            for action in todo:
+                seen.add(action.hash)
+                try:
+                    _send(box, near, remote, action, deadline)
+                except StoreError as error:
+                    refused.append(error)
+                    if isinstance(error, StoreUnreachable) or len(refused) == _REFUSALS:
+                        return refused[0]
     return refused[0] if refused else None
 
 
-def send(near: DiskStore, remote: Remote, action: Digest, deadline: float) -> None:
-    """Blobs, then the entry. StoreError from the remote; another CapsulaError when it isn't here, or not whole."""
+def _send(box: Outbox, near: DiskStore, remote: Remote, action: Digest, deadline: float) -> None:
+    """Blobs, then the entry. What can't be sent because it isn't here any more, or not whole, is forgotten."""
+
+    def path_of(digest: Digest) -> str:
+        # A power cut may have left zeros; others would have these for ever.
+        near.verify(digest)
+        return blob_path(near.root, digest.hash)
+
     try:
-        result = near.lookup(action)
-        if result is None:
-            raise CapsulaError("the result isn't here any more")
-        wanted = [*named_by(result, near), *_described_by(action, near)]
-        if near.missing(wanted):
-            raise CapsulaError("the result isn't whole any more")
-    except (StoreError, WireError) as error:
-        raise CapsulaError(error.what) from error
-    absent = remote.missing(wanted, deadline)
-    if absent:
-        remote.send(absent, lambda digest: blob_path(near.root, digest.hash), deadline)
-    remote.store(action, result, deadline)
+        result, wanted = _whole(near, action)
+    except CapsulaError:
+        box.remove(action)
+        return
+    absent = wanted if box.is_sent_anew(action) else remote.missing(wanted, deadline)
+    try:
+        if absent:
+            remote.send(absent, path_of, deadline)
+        remote.store(action, result, deadline)
+    except BlobCorrupt:
+        pass  # it has been set aside, and the next run makes it again
+    except StoreError:
+        box.tried(action)
+        raise
+    box.remove(action)
+
+
+def _whole(near: DiskStore, action: Digest) -> tuple[ActionResult, list[Digest]]:
+    """The result, and the blobs that go with it. CapsulaError when it isn't here, or not whole."""
+    result = near.lookup(action)
+    if result is None:
+        raise CapsulaError("the result isn't here any more")
+    wanted = [*named_by(result, near), *_described_by(action, near)]
+    if near.missing(wanted):
+        raise CapsulaError("the result isn't whole any more")
+    return result, wanted
 
 
 def named_by(result: ActionResult, near: DiskStore) -> list[Digest]:

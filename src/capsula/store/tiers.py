@@ -43,6 +43,8 @@ class Tiers:
     ) -> None:
         self.near = near
         self.to_send: list[Digest] = []
+        # By name, the remotes from which blobs came that weren't what they should be.
+        self.spoiled: set[str] = set()
         self._readers = readers
         self._patience = patience
         self._say = say
@@ -144,6 +146,8 @@ class Tiers:
                 try:
                     remote.fetch(absent, self._receiving, deadline)
                 except StoreError as error:
+                    if isinstance(error, BlobCorrupt):
+                        self.spoiled.add(remote.name)
                     if not isinstance(error, BlobMissing):
                         self._refuse_if_strict(error)
                     troubles.append((remote, error))

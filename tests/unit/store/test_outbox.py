@@ -1,5 +1,7 @@
 """The outbox: what is still to be sent, what is sent of it, and what is forgotten."""
 
+import os
+import signal
 import time
 from itertools import count
 from pathlib import Path
@@ -13,7 +15,8 @@ from capsula.core.result import to_result
 from capsula.core.wire import encode
 from capsula.errors import StoreError, StoreUnreachable
 from capsula.store.disk import DiskStore
-from capsula.store.outbox import Outbox, empty
+from capsula.store.layout import blob_path
+from capsula.store.outbox import Outbox, empty, named_by
 from capsula.testing import MemoryRemote, soon
 
 
@@ -78,10 +81,139 @@ def test_what_cannot_be_sent_waits(near: DiskStore, box: Outbox) -> None:
         box.add(action)
     assert isinstance(empty(box, near, far, soon()), StoreUnreachable)
     assert far.entries == {}
-    assert list(Outbox(near.root, "memory://").waiting()) == [first, second]
+    # The next time, one that never gets through doesn't keep the others waiting.
+    assert list(Outbox(near.root, "memory://").waiting()) == [second, first]
     far.room = 100
     assert empty(box, near, far, soon()) is None
     assert set(far.entries) == {first.hash, second.hash}
+
+
+class Away(MemoryRemote):
+    """Nobody is there. Counts who was asked for."""
+
+    asked = 0
+
+    def missing(self, digests, deadline) -> list[Digest]:
+        self.asked += 1
+        raise StoreUnreachable("Connection refused")
+
+
+def test_one_that_is_away_is_asked_once_and_forgets_nothing(near: DiskStore, box: Outbox) -> None:
+    actions = [stored(near, number) for number in range(50)]
+    for action in actions:
+        box.add(action)
+    for times in range(1, 31):
+        far = Away()
+        assert isinstance(empty(box, near, far, soon()), StoreUnreachable)
+        assert (far.asked, times) == (1, times)
+    assert list(box.waiting()) == actions
+
+
+def test_while_another_process_sends_only_what_is_new_is_sent(near: DiskStore, box: Outbox) -> None:
+    actions = [stored(near, number) for number in range(3)]
+    for action in actions:
+        box.add(action)
+    far = MemoryRemote()
+    with Outbox(near.root, far.name).turn() as is_theirs:
+        assert is_theirs
+        assert empty(box, near, far, soon(), actions[2:]) is None
+    assert (set(far.entries), list(box.waiting())) == ({actions[2].hash}, actions[:2])
+    assert empty(box, near, far, soon()) is None
+    assert len(far.entries) == 3
+
+
+def test_what_comes_while_others_are_sent_is_sent_too(near: DiskStore, box: Outbox) -> None:
+    actions = [stored(near, number) for number in range(4)]
+    todo = list(actions)
+
+    class Busy(MemoryRemote):
+        def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+            # Somebody else puts another one there, and finds that it is seen to.
+            if todo:
+                box.add(todo.pop(0))
+                with Outbox(near.root, self.name).turn() as is_theirs:
+                    assert not is_theirs
+            super().store(action, result, deadline)
+
+    far = Busy()
+    box.add(todo.pop(0))
+    assert empty(box, near, far, soon()) is None
+    assert (set(far.entries), list(box.waiting())) == ({action.hash for action in actions}, [])
+
+
+def test_a_blob_that_a_power_cut_left_without_its_bytes_is_not_sent(near: DiskStore, box: Outbox) -> None:
+    good, bad = stored(near, 1), stored(near, 2)
+    for action in (bad, good):
+        box.add(action)
+    path = Path(blob_path(near.root, digest_of(b"a 2").hash))
+    path.chmod(0o600)
+    path.write_bytes(bytes(3))
+    far = MemoryRemote()
+    assert empty(box, near, far, soon()) is None
+    assert set(far.entries) == {good.hash}
+    assert all(digest_of(content).hash == name for name, content in far.blobs.items())
+    assert list(box.waiting()) == []
+    assert near.missing([digest_of(b"a 2")]) == [digest_of(b"a 2")]
+
+
+# Of each of two results: what isn't there, its blobs, its entry.
+STEPS = 6
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_sender_that_is_killed_at_any_step_leaves_no_entry_without_blobs(
+    near: DiskStore, box: Outbox, tmp_path: Path, step: int
+) -> None:
+    actions = [stored(near, number) for number in range(2)]
+    for action in actions:
+        box.add(action)
+    (tmp_path / "far").mkdir()
+    child = os.fork()
+    if not child:
+        try:
+            empty(box, near, Folder(tmp_path / "far", dies_at=step), soon())
+        finally:
+            os._exit(7)  # it should have been killed before
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    far = Folder(tmp_path / "far")
+    for name in far.kept():
+        result = near.lookup(Digest(name, 0))
+        assert result is not None
+        assert far.missing(named_by(result, near), soon()) == []
+    assert empty(box, near, far, soon()) is None
+    assert (far.kept(), list(box.waiting())) == ({action.hash for action in actions}, [])
+
+
+class Folder(MemoryRemote):
+    """A remote that outlives who speaks to it. `dies_at`: the caller is killed in the middle of that call."""
+
+    def __init__(self, base: Path, dies_at: int = -1) -> None:
+        super().__init__()
+        self.base = base
+        self.left = dies_at
+
+    def missing(self, digests, deadline) -> list[Digest]:
+        absent = [digest for digest in digests if not (self.base / f"cas-{digest.hash}").exists()]
+        self._step()
+        return absent
+
+    def send(self, digests, path_of, deadline) -> None:
+        for at, digest in enumerate(digests):
+            if at == len(digests) // 2:
+                self._step()
+            (self.base / f"cas-{digest.hash}").write_bytes(Path(path_of(digest)).read_bytes())
+
+    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        (self.base / f"ac-{action.hash}").write_bytes(encode(result))
+        self._step()
+
+    def kept(self) -> set[str]:
+        return {path.name[3:] for path in self.base.glob("ac-*")}
+
+    def _step(self) -> None:
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= 1
 
 
 def test_each_remote_has_an_outbox_of_its_own(near: DiskStore, box: Outbox) -> None:
