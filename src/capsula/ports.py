@@ -2,7 +2,7 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Protocol
 
     from capsula.core.digest import Digest
@@ -115,8 +115,42 @@ class Remote(Protocol):
         """What only this protocol can tell of itself, for people: ("ok", "note" or "wrong", a sentence) each."""
         ...
 
+    def holdings(self) -> "Holdings | None":
+        """What it keeps, by name, where the layout of that is ours; None where the protocol tells of single entries and
+        blobs only."""
+        ...
+
     def close(self) -> None:
         """Let go of connections that nobody uses at the moment."""
+        ...
+
+
+class Holdings(Protocol):
+    """The objects of a remote by kind and name. The kind ENTRIES holds entries by the hash of their action, BLOBS
+    blobs by theirs, LEASES leases by that of the action (as capsula.store.layout calls them).
+
+    Raises as Remote does, but nothing is tried again and nothing ends at a deadline. Times are the server's, in seconds
+    since 1970. A version is whatever `read` and `write` answer, and is only good for giving it back.
+    """
+
+    def pages(self, kind: str, after: str = "") -> "Iterator[list[tuple[str, int, float]]]":
+        """Name, size as it is stored, and when it was written last, in the order of names, a page at a time. What isn't
+        named as we name things is not told."""
+        ...
+
+    def remove(self, kind: str, names: "Sequence[str]") -> None:
+        """One that isn't there is removed."""
+        ...
+
+    def read(self, kind: str, name: str) -> "tuple[bytes, object] | None": ...
+
+    def write(self, kind: str, name: str, content: bytes, over: "object | None") -> "object | None":
+        """Create it (`over` is None), or replace the version `over`; answers the new version. None when it is there
+        already, or isn't that version any more. Where the server doesn't write on condition, the last one stays."""
+        ...
+
+    def now(self) -> float:
+        """The server's clock. It writes something to see it."""
         ...
 
 

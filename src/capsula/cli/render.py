@@ -90,7 +90,7 @@ def plot(shares: Sequence[float | None], first: str, last: str, sheet: Sheet) ->
 
 
 class Progress:
-    """One line on stderr for work that takes over a second, and only on a terminal."""
+    """One line on stderr for work that takes over a second, and only on a terminal. A total of 0 isn't known."""
 
     def __init__(
         self, doing: str, total: int, stream: TextIO, clock: Callable[[], float] = time.monotonic
@@ -108,14 +108,19 @@ class Progress:
         self._total = total
         self.add(done - self._done)
 
+    def tell(self, doing: str, done: int, total: int) -> None:
+        """For work of several parts."""
+        self._doing = doing
+        self.show(done, total)
+
     def add(self, count: int) -> None:
         self._done += count
         if self._stream is None or self._clock() < self._next:
             return
         self._next = self._clock() + 0.1
         self._shown = True
-        share = min(self._done / self._total, 1.0) if self._total else 1.0
-        self._stream.write(f"\r{self._doing}: {percent(share)}\033[K")
+        told = percent(min(self._done / self._total, 1.0)) if self._total else str(self._done)
+        self._stream.write(f"\r{self._doing}: {told}\033[K")
         self._stream.flush()
 
     def end(self) -> None:

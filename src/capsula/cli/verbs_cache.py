@@ -11,7 +11,8 @@ from capsula.cli.history import OUTCOMES, Wanted
 from capsula.cli.parser import Parser, add, count, reader
 from capsula.cli.render import Sheet
 from capsula.cli.target import Target
-from capsula.config.values import duration, size
+from capsula.config.values import duration, share, size
+from capsula.errors import UsageError
 
 if TYPE_CHECKING:
     from capsula.cli.parser import Verbs
@@ -25,31 +26,7 @@ def register(nouns: Verbs) -> None:
 
 
 def _add_cache_verbs(verbs: Verbs) -> None:
-    stats = add(verbs, "stats", "how much is stored, and what it was good for")
-    stats.add_argument("--json", action="store_true", help="as one JSON object")
-    stats.set_defaults(verb=lambda o, target, sheet: cache.show_stats(target, sheet, as_json=o.json))
-
-    collect = add(
-        verbs,
-        "gc",
-        "make room now: what was used longest ago goes first",
-        "Removes what no result needs and, if the store is above its limit, the results\n"
-        "that were used longest ago, until it is down to 80 % of the limit. This also\n"
-        "happens by itself, in the background. Blobs of the last hour stay until a later sweep.",
-    )
-    collect.add_argument(
-        "--max-size", type=reader(size), metavar="SIZE", help="this limit, instead of store_size"
-    )
-    collect.set_defaults(verb=lambda o, target, _: cache.collect(target, max_size=o.max_size))
-
-    verify = add(
-        verbs,
-        "verify",
-        "read everything and compare it with its digests",
-        "What is bad is set aside, so that the next run makes it again. The exit code is then 1.",
-    )
-    verify.set_defaults(verb=lambda _, target, sheet: cache.verify(target, sheet))
-
+    _add_upkeep(verbs)
     clear = add(
         verbs, "clear", "remove all results", "The trash and the journal stay, unless --all is given."
     )
@@ -68,6 +45,93 @@ def _add_cache_verbs(verbs: Verbs) -> None:
             "in all. Without a verb, this lists what there is.",
         )
     )
+
+
+def _add_upkeep(verbs: Verbs) -> None:
+    """What is done here, or to the stores that machines share."""
+    stats = add(verbs, "stats", "how much is stored, and what it was good for")
+    stats.add_argument("--json", action="store_true", help="as one JSON object")
+    _add_elsewhere(stats)
+    stats.set_defaults(verb=_stats)
+
+    collect = add(
+        verbs,
+        "gc",
+        "make room now: what was used longest ago goes first",
+        "Removes what no result needs and, if the store is above its limit, the results\n"
+        "that were used longest ago, until it is down to 80 % of the limit. This also\n"
+        "happens by itself, in the background. Blobs of the last hour stay until a later sweep.\n\n"
+        "In a bucket that machines share, nobody sees what is used: there, what was stored\n"
+        "longest ago goes, and only if --older-than or --max-size say so. Blobs of the last\n"
+        "day stay. Other shared stores remove by themselves what they have no room for.",
+    )
+    collect.add_argument(
+        "--max-size", type=reader(size), metavar="SIZE", help="this limit, instead of store_size"
+    )
+    collect.add_argument(
+        "--older-than",
+        type=reader(duration),
+        metavar="TIME",
+        help="in a bucket, results that were stored longer ago than that: 30d ...",
+    )
+    _add_elsewhere(collect)
+    collect.set_defaults(verb=_collect)
+
+    verify = add(
+        verbs,
+        "verify",
+        "read everything and compare it with its digests",
+        "What is bad is set aside, so that the next run makes it again. The exit code is then 1.\n\n"
+        "Of a store elsewhere, each result is read, and whether all is there that it names is\n"
+        "looked at; --read says how much of that is read as well.",
+    )
+    verify.add_argument(
+        "--read", type=reader(share), default=0.0, metavar="SHARE", help="elsewhere: from 0 to 1, by chance"
+    )
+    verify.add_argument(
+        "--repair", action="store_true", help="elsewhere: send what is here, remove what can't be used"
+    )
+    _add_elsewhere(verify)
+    verify.set_defaults(verb=_verify)
+
+
+def _add_elsewhere(parser: Parser) -> None:
+    parser.add_argument("--remote", action="store_true", help="of the configured remote stores")
+    parser.add_argument("url", metavar="URL", nargs="*", help="of this remote store")
+
+
+def _stats(options: argparse.Namespace, target: Target, sheet: Sheet) -> int:
+    if not _is_elsewhere(options):
+        return cache.show_stats(target, sheet, as_json=options.json)
+    from capsula.cli import shared
+
+    return shared.show_stats(options.url, sheet, as_json=options.json)
+
+
+def _collect(options: argparse.Namespace, target: Target, _: Sheet) -> int:
+    if not _is_elsewhere(options):
+        if options.older_than is not None:
+            raise UsageError(
+                "--older-than is for stores elsewhere; here, what was used longest ago goes first",
+                hint="--remote or an address says which store; --max-size is for this one, too",
+            )
+        return cache.collect(target, max_size=options.max_size)
+    from capsula.cli import shared
+    from capsula.store.room import Wanted as Going
+
+    return shared.collect(options.url, Going(options.older_than, options.max_size))
+
+
+def _verify(options: argparse.Namespace, target: Target, sheet: Sheet) -> int:
+    if not _is_elsewhere(options):
+        return cache.verify(target, sheet)
+    from capsula.cli import shared
+
+    return shared.verify(target, options.url, sheet, share=options.read, repair=options.repair)
+
+
+def _is_elsewhere(options: argparse.Namespace) -> bool:
+    return bool(options.remote or options.url)
 
 
 def _add_remote_verbs(verbs: Verbs) -> None:

@@ -17,7 +17,7 @@ from math import inf
 from capsula.core.digest import Digest
 from capsula.core.reapi import ActionResult
 from capsula.errors import CapsulaError, StoreError, StoreUnreachable
-from capsula.ports import Receiver, Remote
+from capsula.ports import Holdings, Receiver, Remote
 from capsula.store.layout import REMOTES, make_directories
 
 TYPE_CHECKING = False
@@ -140,6 +140,10 @@ class Guarded:
 
     def examine(self, deadline: float) -> list[tuple[str, str]]:
         return self._remote.examine(deadline)
+
+    def holdings(self) -> Holdings | None:
+        """These aren't guarded."""
+        return self._remote.holdings()
 
     def close(self) -> None:
         self._remote.close()

@@ -115,6 +115,10 @@ class HttpStore:
             found + clock.read(date) + ([] if self._is_secure or self._is_here() else [("note", _IN_CLEAR)])
         )
 
+    def holdings(self) -> None:
+        """The protocol lists nothing and removes nothing."""
+        return
+
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from capsula.core.digest import Digest
 from capsula.core.reapi import ActionResult
 from capsula.errors import CapsulaError, StoreError
-from capsula.ports import Receiver, Remote
+from capsula.ports import Holdings, Receiver, Remote
 
 
 class Late:
@@ -40,6 +40,9 @@ class Late:
 
     def examine(self, deadline: float) -> list[tuple[str, str]]:
         return self._opened().examine(deadline)
+
+    def holdings(self) -> Holdings | None:
+        return self._opened().holdings()
 
     def close(self) -> None:
         if self._remote is not None:

@@ -3,8 +3,8 @@
     ac/<hash>            an entry, as the bytes of its ActionResult
     cas/<2 hex>/<hash>   a blob, by the digest of its content; compressed where that pays, with Content-Encoding: zstd
 
-Blobs may be written to another place than they are read from (another bucket, endpoint or region). Nothing in it is
-listed, and no object is ever changed to something else: two writers of one blob write the same.
+Blobs may be written to another place than they are read from (another bucket, endpoint or region). No run lists
+anything, and no object of these is ever changed to something else: two writers of one blob write the same.
 """
 
 import os
@@ -30,7 +30,8 @@ from capsula.errors import BlobMissing, NotAvailable, StoreError, StoreUnreachab
 from capsula.ports import Receiver
 from capsula.store import clock
 from capsula.store.guard import in_time
-from capsula.store.packed import unpacked, zstd
+from capsula.store.holdings import ObjectHoldings
+from capsula.store.packed import WORTH_COMPRESSING, unpacked, zstd
 from capsula.store.parallel import each
 from capsula.store.receive import receiving
 
@@ -41,8 +42,6 @@ _PARTS_AT_ONCE = 4
 _CHUNK = 1 << 20
 # How many are on the way at once, by their size: what is in memory of them together stays the same.
 _AT_ONCE = ((0, _CHUNK, CONNECTIONS), (_CHUNK, PART, 5), (PART, sys.maxsize, 2))
-# Below, a request costs more than its bytes.
-_WORTH_COMPRESSING = 4096
 _SAMPLE = 1 << 16
 _LEVEL = 3
 _ENCODED = {"Content-Encoding": "zstd"}
@@ -164,6 +163,16 @@ class ObjectStore:
             return [("note", "doesn't write on condition; of two results at once, either stays"), *now]
         return [("ok", "writes on condition"), *now]
 
+    def holdings(self) -> ObjectHoldings:
+        places = self._places
+        return ObjectHoldings(
+            entries=places.entries,
+            uploads=places.uploads,
+            downloads=places.downloads,
+            prefix=self._prefix,
+            refused=self._refused,
+        )
+
     def close(self) -> None:
         """obstore's connections close by themselves when they are idle."""
 
@@ -258,7 +267,7 @@ def _is_for_good(text: str) -> bool:
 
 def _packing(path: str, size: int) -> Any:
     """A compressor if the beginning of the file says that it pays, else None."""
-    if size < _WORTH_COMPRESSING:
+    if size < WORTH_COMPRESSING:
         return None
     try:
         packing = zstd().ZstdCompressor(level=_LEVEL)

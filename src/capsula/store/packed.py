@@ -5,6 +5,8 @@ from typing import Any
 
 from capsula.errors import BlobCorrupt, NotAvailable
 
+# Below, a blob is stored as it is: a request costs more than its bytes.
+WORTH_COMPRESSING = 4096
 _PIECE = 1 << 18
 # A frame that wants more memory than this to be unpacked is none of ours, nor of a server's.
 _LARGEST_WINDOW = 1 << 27

@@ -138,6 +138,10 @@ class ReapiStore:
             found.append(("note", "takes no results from us: --remote_mode r only reads"))
         return found
 
+    def holdings(self) -> None:
+        """The protocol lists nothing and removes nothing."""
+        return
+
     def close(self) -> None:
         self._calls.close()
 

@@ -1,7 +1,8 @@
 """Entries that show whether they are what was stored, under the key that it was stored under.
 
 A remote may cut an entry short, or hand out another action's: both can be well-formed results. So each carries the
-digest of its own statement, and one without it, or with another, is none.
+digest of its own statement, and one without it, or with another, is none. The statement has the size of the action in
+it, so that goes along for those who know an entry by its name only.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,13 +11,15 @@ from capsula.core.digest import Digest, sha256
 from capsula.core.reapi import ActionResult
 from capsula.core.statement import attached, statement, with_attached
 from capsula.errors import EntryCorrupt, WireError
-from capsula.ports import Receiver, Remote
+from capsula.ports import Holdings, Receiver, Remote
 
 TYPE_URL = "type.capsula.dev/seal.v1"
+ACTION_URL = "type.capsula.dev/action.v1"
 
 
 class Sealed:
-    """A Remote around another. `lookup` raises EntryCorrupt for an entry that doesn't verify."""
+    """A Remote around another. `lookup` raises EntryCorrupt for an entry that doesn't verify. Where the other finds an
+    entry by its hash alone, so does this one: the size of the action may then be 0."""
 
     def __init__(self, remote: Remote) -> None:
         self.name = remote.name
@@ -29,11 +32,15 @@ class Sealed:
             raise _wrong(self.name, action) from error
         if result is None:
             return None
-        if attached(result, TYPE_URL) != _seal(action, result):
+        size = action.size_bytes or size_of_action(result)
+        if attached(result, TYPE_URL) != _seal(Digest(action.hash, size), result):
             raise _wrong(self.name, action)
-        return with_attached(result, TYPE_URL, None)
+        plain = with_attached(result, TYPE_URL, None)
+        # Who knows the size gets what was stored; who doesn't shall find it.
+        return with_attached(plain, ACTION_URL, None) if action.size_bytes else plain
 
     def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        result = with_attached(result, ACTION_URL, b"%d" % action.size_bytes)
         self._remote.store(action, with_attached(result, TYPE_URL, _seal(action, result)), deadline)
 
     def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
@@ -50,8 +57,17 @@ class Sealed:
     def examine(self, deadline: float) -> list[tuple[str, str]]:
         return self._remote.examine(deadline)
 
+    def holdings(self) -> Holdings | None:
+        return self._remote.holdings()
+
     def close(self) -> None:
         self._remote.close()
+
+
+def size_of_action(result: ActionResult) -> int:
+    """As the entry says, 0 if it doesn't."""
+    told = attached(result, ACTION_URL) or b""
+    return int(told) if told.isdigit() and len(told) < 16 else 0
 
 
 def _seal(action: Digest, result: ActionResult) -> bytes:

@@ -31,7 +31,7 @@ from capsula.core.facts import pack, unpack
 from capsula.core.reapi import ActionResult
 from capsula.core.statement import attached, origin_of, statement, with_attached
 from capsula.errors import EntryUntrusted, UsageError, WireError
-from capsula.ports import Receiver, Remote
+from capsula.ports import Holdings, Receiver, Remote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,6 +147,9 @@ class Signed:
 
     def examine(self, deadline: float) -> list[tuple[str, str]]:
         return self._remote.examine(deadline)
+
+    def holdings(self) -> Holdings | None:
+        return self._remote.holdings()
 
     def close(self) -> None:
         self._remote.close()

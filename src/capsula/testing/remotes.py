@@ -1,7 +1,7 @@
 """What every remote store has to pass: the suite of the port Remote, and a remote in memory that passes it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,6 +37,10 @@ class MemoryRemote:
         self.name = name
         self.blobs: dict[str, bytes] = {EMPTY.hash: b""}
         self.entries: dict[str, bytes] = {}
+        self.leases: dict[str, bytes] = {}
+        # When what was written last, by kind and name; 0 where nothing else is said.
+        self.times: dict[tuple[str, str], float] = {}
+        self.clock = 0.0
         self.lookups = 0
         self.fetched: list[str] = []
         self.sent: list[str] = []
@@ -76,12 +80,46 @@ class MemoryRemote:
         self._in_time(deadline)
         return []
 
+    def holdings(self) -> "MemoryHoldings":
+        return MemoryHoldings(self)
+
     def close(self) -> None:
         pass
 
     def _in_time(self, deadline: float) -> None:
         if time.monotonic() >= deadline:
             raise StoreUnreachable(f"{self.name} didn't answer in time")
+
+
+class MemoryHoldings:
+    """What a MemoryRemote holds. A version is the content itself."""
+
+    def __init__(self, remote: MemoryRemote) -> None:
+        self._remote = remote
+        self._kinds = {"ac": remote.entries, "cas": remote.blobs, "lease": remote.leases, "probe": {}}
+
+    def pages(self, kind: str, after: str = "") -> Iterator[list[tuple[str, int, float]]]:
+        held, times = self._kinds[kind], self._remote.times
+        names = sorted(name for name in held if name > after)
+        for at in range(0, len(names), 3):
+            yield [(name, len(held[name]), times.get((kind, name), 0.0)) for name in names[at : at + 3]]
+
+    def remove(self, kind: str, names: Sequence[str]) -> None:
+        for name in names:
+            self._kinds[kind].pop(name, None)
+
+    def read(self, kind: str, name: str) -> tuple[bytes, object] | None:
+        content = self._kinds[kind].get(name)
+        return None if content is None else (content, content)
+
+    def write(self, kind: str, name: str, content: bytes, over: object | None) -> object | None:
+        if self._kinds[kind].get(name) != over:
+            return None
+        self._kinds[kind][name] = content
+        return content
+
+    def now(self) -> float:
+        return self._remote.clock
 
 
 class Desk:
@@ -244,6 +282,53 @@ class RemoteContract:
         ):
             with pytest.raises(StoreUnreachable):
                 ask()
+
+    def test_what_it_holds_is_told_and_removed_where_it_can_be(self, remote: Remote, desk: Desk) -> None:
+        holdings = remote.holdings()
+        if holdings is None:
+            return
+        blobs = [desk.blob(b"%d" % at * 1000) for at in range(7)]
+        remote.send(blobs, desk.path_of, soon())
+        action = digest_of(b"held")
+        remote.store(action, self._a_result(remote, desk, 1), soon())
+        now = holdings.now()
+        told = {name: moment for page in holdings.pages("cas") for name, _, moment in page}
+        assert {digest.hash for digest in blobs} < set(told)
+        assert all(abs(told[digest.hash] - now) < 100 for digest in blobs)
+        names = [name for page in holdings.pages("cas") for name, _, _ in page]
+        assert names == sorted(names)
+        assert [name for page in holdings.pages("cas", names[2]) for name, _, _ in page] == names[3:]
+        assert [name for page in holdings.pages("ac") for name, _, _ in page] == [action.hash]
+        holdings.remove("cas", [blobs[0].hash, blobs[1].hash, "0" * 64])
+        assert set(remote.missing(blobs, soon())) == set(blobs[:2])
+        holdings.remove("ac", [action.hash])
+        assert remote.lookup(action, soon()) is None
+        assert list(holdings.pages("ac")) == []
+        holdings.remove("ac", [action.hash])
+        holdings.remove("ac", [])
+
+    def test_of_many_who_write_on_condition_one_is_first(self, remote: Remote) -> None:
+        holdings = remote.holdings()
+        if holdings is None:
+            return
+        name = digest_of(b"on condition").hash
+        assert holdings.read("lease", name) is None
+
+        def write(content: bytes, over: object) -> object:
+            return holdings.write("lease", name, content, over)
+
+        with ThreadPoolExecutor(8) as pool:
+            made = [each for each in pool.map(lambda at: write(b"first %d" % at, None), range(8)) if each]
+            assert len(made) == 1
+            found = holdings.read("lease", name)
+            assert found is not None
+            assert found[1] == made[0]
+            next_ones = list(pool.map(lambda at: write(b"second %d" % at, made[0]), range(8)))
+        assert len([each for each in next_ones if each]) == 1
+        assert write(b"too late", made[0]) is None
+        holdings.remove("lease", [name])
+        assert holdings.read("lease", name) is None
+        assert write(b"of one that is gone", next(each for each in next_ones if each)) is None
 
     def test_threads_at_once(self, remote: Remote, desk: Desk) -> None:
         def work(thread: int) -> None:

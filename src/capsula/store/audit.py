@@ -1,0 +1,155 @@
+"""Is a remote as it should be: are its entries as they were stored, and are all blobs there that they name?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import file_digest
+
+from capsula.core.digest import Digest
+from capsula.errors import CapsulaError
+from capsula.ports import Remote
+from capsula.store.census import UNNAMED, Census, Counter, Tell, soon
+from capsula.store.disk import DiskStore
+from capsula.store.layout import BLOBS, ENTRIES, blob_path, entry_path
+from capsula.store.reach import load_entry, scan
+from capsula.store.sealed import size_of_action
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """`lists`: the remote can tell what it holds; where it can't, the results that are on this machine, too, were
+    looked for, and `entries` are those of them that are there. `blobs` are those that these name, `reread` of them
+    were compared with their digests, and `bad` aren't as they were stored. `unnamed` blobs no entry names.
+
+    `damaged` and `incomplete` are the keys of entries (the first thousand each). What was done about it: `sent` blobs
+    came from this machine, `removed` entries will be made again.
+    """
+
+    lists: bool
+    entries: int
+    blobs: int
+    reread: int
+    bad: tuple[str, ...]
+    unnamed: int
+    damaged: tuple[str, ...]
+    incomplete: tuple[str, ...]
+    sent: int = 0
+    removed: int = 0
+
+    @property
+    def wrong(self) -> int:
+        return len(self.damaged) + len(self.incomplete)
+
+
+def audit(remote: Remote, near: DiskStore, *, share: float = 0.0, repair: bool = False, tell: Tell) -> Audit:
+    """`share` of the blobs is read again. StoreError when the remote can't be asked: then nothing is concluded."""
+    census = Census(remote)
+    try:
+        lists = _count(census, remote, near, tell)
+        blobs = census.number("select count(*) from blobs where size is not null")
+        seen = Counter("reading blobs", round(blobs * share), tell)
+        reread = census.read_blobs(share, seen.add) if share else 0
+        census.mark_incomplete()
+        damaged, incomplete = (
+            tuple(_first(census.names("select name from entries where state = ? order by name", state)))
+            for state in ("damaged", "incomplete")
+        )
+        found = Audit(
+            lists=lists,
+            entries=census.number("select count(*) from entries where state = ''"),
+            blobs=blobs,
+            reread=reread,
+            bad=tuple(_first(census.names("select name from blobs where bad order by name"))),
+            unnamed=census.number(f"select count(*) from blobs where {UNNAMED}") if lists else 0,
+            damaged=damaged,
+            incomplete=incomplete,
+        )
+        return _repaired(found, census, remote, near) if repair and found.wrong else found
+    finally:
+        census.close()
+
+
+def _count(census: Census, remote: Remote, near: DiskStore, tell: Tell) -> bool:
+    holdings = remote.holdings()
+    listed = Counter("listing entries", 0, tell).add
+    if holdings is not None:
+        census.list_entries(holdings.pages(ENTRIES), listed)
+    else:
+        census.list_entries(_known(near.root), listed)
+    count = census.number("select count(*) from entries")
+    read = Counter("reading entries", count, tell).add
+    if holdings is not None:
+        census.read_entries(read)
+        census.list_blobs(holdings, Counter("listing blobs", 0, tell).add)
+    else:
+        census.read_entries(read, lambda name: _size(near.root, name))
+        blobs = census.number("select count(*) from blobs")
+        census.ask_for_blobs(Counter("asking for blobs", blobs, tell).add)
+    return holdings is not None
+
+
+def _repaired(found: Audit, census: Census, remote: Remote, near: DiskStore) -> Audit:
+    """Bad blobs are removed where that can be, what is missing is sent if it is here, and what can't be used after
+    that is removed: a run that finds no entry makes it again."""
+    holdings = remote.holdings()
+    if holdings is not None:
+        for names in census.names("select name from blobs where bad"):
+            holdings.remove(BLOBS, names)
+    sent = 0
+    for rows in list(census.unusable()):
+        here = [(number, digest) for number, digest in rows if _is_whole(near, digest)]
+        try:
+            remote.send([digest for _, digest in here], lambda each: blob_path(near.root, each.hash), soon())
+        except CapsulaError:
+            if holdings is None:
+                raise
+            continue  # then the entry goes
+        census.rows.executemany(
+            "update blobs set stored = size, bad = 0 where id = ?", [(number,) for number, _ in here]
+        )
+        sent += len(here)
+    census.mark_incomplete()
+    removed = 0
+    if holdings is not None:
+        for names in census.names("select name from entries where state in ('damaged', 'incomplete')"):
+            holdings.remove(ENTRIES, names)
+            removed += len(names)
+    return replace(found, sent=sent, removed=removed)
+
+
+def _is_whole(near: DiskStore, digest: Digest) -> bool:
+    try:
+        with open(blob_path(near.root, digest.hash), "rb") as file:
+            return file_digest(file, "sha256").hexdigest() == digest.hash
+    except OSError:
+        return False
+
+
+def _known(root: str) -> Iterator[list[tuple[str, int, float]]]:
+    """The keys of the results on this machine, as a remote would list them."""
+    page: list[tuple[str, int, float]] = []
+    for file in scan(root, ENTRIES):
+        page.append((file.name, file.size, file.mtime))
+        if len(page) == 1000:
+            yield page
+            page = []
+    yield page
+
+
+def _size(root: str, name: str) -> int:
+    """Of an action on this machine, 0 where that isn't known."""
+    try:
+        return os.lstat(blob_path(root, name)).st_size
+    except OSError:
+        pass
+    try:
+        entry = load_entry(entry_path(root, name), name)
+    except OSError:
+        return 0
+    return size_of_action(entry) if entry is not None else 0
+
+
+def _first(lists: Iterator[list[str]]) -> list[str]:
+    return next(lists, [])

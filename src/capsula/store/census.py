@@ -1,0 +1,305 @@
+"""What a remote holds and what its entries name, counted in a database on this disk, so that it may be any number."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
+from typing import TypeVar
+
+from capsula.core.digest import Digest
+from capsula.core.reapi import Action, ActionResult, Tree
+from capsula.core.wire import decode
+from capsula.errors import BlobCorrupt, BlobMissing, EntryCorrupt, WireError
+from capsula.ports import Holdings, Remote
+from capsula.store.layout import BLOBS
+from capsula.store.packed import WORTH_COMPRESSING
+from capsula.store.parallel import each
+from capsula.store.sealed import size_of_action
+
+AT_ONCE = 16
+# How long one call may take; a remote that is slower is told as not reachable, and nothing is concluded from that.
+PATIENCE = 120.0
+_SLOWEST = 100_000  # bytes a second
+_ASKED_AT_ONCE = 500
+
+_TABLES = """
+create table entries (id integer primary key, name text unique, size integer, time real, state text default 'new');
+create table blobs (
+    id integer primary key, name text unique, size integer, stored integer, time real,
+    bad integer default 0, taken integer default 0);
+create table needs (entry integer, blob integer, primary key (entry, blob)) without rowid;
+create table has (tree integer, blob integer, primary key (tree, blob)) without rowid;
+create table likes (entry integer, blob integer, primary key (entry, blob)) without rowid;
+create table trees (blob integer primary key, is_read integer default 0);
+create table kept (blob integer primary key);
+"""
+# Each entry with each blob that a hit has to have; and which of them can't be what was stored. Small ones are stored as
+# they are. Of nothing, nothing has to be fetched.
+REACHED = (
+    "(select entry, blob from needs union select entry, has.blob from needs join has on tree = needs.blob)"
+)
+_UNUSABLE = f"size > 0 and (stored is null or bad or (size < {WORTH_COMPRESSING} and stored <> size))"
+
+A = TypeVar("A")
+B = TypeVar("B")
+UNNAMED = f"id not in (select blob from {REACHED} union select blob from likes)"
+
+Pages = Iterable[Sequence[tuple[str, int, float]]]
+Progress = Callable[[int], object]
+# What is being done, how much of it is done, and how much there is to do (0: nobody knows).
+Tell = Callable[[str, int, int], object]
+
+
+class Census:
+    """One look at a remote, whose `lookup` verifies entries. Close it.
+
+    `entries` have size and time as they are listed; `state` is "new" until it is read, then "", "damaged" or
+    "incomplete". `blobs`: `size` as entries say, `stored` and `time` as listed (null: it isn't there). `needs` and
+    `has` are the blobs that an entry or a tree names, `likes` those that only tell what the action was.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._scratch = tempfile.TemporaryDirectory(prefix="capsula-")
+        self.rows = sqlite3.connect(f"{self._scratch.name}/census.sqlite", isolation_level=None)
+        self.rows.executescript("pragma journal_mode = off; pragma synchronous = off;" + _TABLES)
+
+    def close(self) -> None:
+        self.rows.close()
+        self._scratch.cleanup()
+
+    # ------------------------------------------------------------------------------------------------ filling
+
+    def list_entries(self, pages: Pages, progress: Progress) -> None:
+        """What is known already stays as it is, unless it was written again since."""
+        for page in pages:
+            self.rows.execute("begin")
+            self.rows.executemany(
+                "insert into entries (name, size, time) values (?1, ?2, ?3) on conflict (name) do update "
+                "set size = ?2, time = ?3, state = 'new' where time <> ?3",
+                page,
+            )
+            self.rows.execute("commit")
+            progress(len(page))
+
+    def read_entries(self, progress: Progress, size_of: Callable[[str], int] = lambda _: 0) -> None:
+        """What the new ones name. `size_of` tells the size of an action by its hash, 0: it isn't known."""
+        while rows := self.rows.execute(
+            "select id, name from entries where state = 'new' limit ?", (_ASKED_AT_ONCE,)
+        ).fetchall():
+            found = _each(rows, lambda row: (row[0], *self._entry(Digest(row[1], size_of(row[1])))))
+            self.rows.execute("begin")
+            for entry, state, needed, trees, liked in found:
+                self._note(entry, state, needed, trees, liked)
+            self.rows.execute("commit")
+            self._read_trees()
+            progress(len(rows))
+
+    def list_blobs(self, holdings: Holdings, progress: Progress) -> None:
+        for page in holdings.pages(BLOBS):
+            self.rows.execute("begin")
+            self.rows.executemany(
+                "insert into blobs (name, stored, time) values (?1, ?2, ?3) on conflict (name) do update "
+                "set stored = ?2, time = ?3",
+                page,
+            )
+            self.rows.execute("commit")
+            progress(len(page))
+
+    def ask_for_blobs(self, progress: Progress) -> None:
+        """Where nothing can be listed: which of those that are named are there."""
+        for rows in self._blobs("size is not null"):
+            absent = {each.hash for each in self._remote.missing([digest for _, digest in rows], soon())}
+            there = [(digest.size_bytes, number) for number, digest in rows if digest.hash not in absent]
+            self.rows.executemany("update blobs set stored = ? where id = ?", there)
+            progress(len(rows))
+
+    def read_blobs(self, share: float, progress: Progress) -> int:
+        """Read this share of the named blobs again and compare them with their digests; how many that were."""
+        count = 0
+        chosen = f"stored is not null and size > 0 and abs(random()) % 1000000 < {int(share * 1_000_000)}"
+        for rows in self._blobs(chosen):
+            found = _each(rows, lambda row: (row[0], self._is_right(row[1])))
+            self.rows.executemany(
+                "update blobs set bad = 1 where id = ?", [(number,) for number, right in found if not right]
+            )
+            count += len(found)
+            progress(len(rows))
+        return count
+
+    def mark_incomplete(self) -> None:
+        self.rows.execute("update entries set state = '' where state = 'incomplete'")
+        self.rows.execute(
+            f"update entries set state = 'incomplete' where state = '' and id in "
+            f"(select entry from {REACHED} join blobs on id = blob where {_UNUSABLE})"
+        )
+
+    # ------------------------------------------------------------------------------------------------ asking
+
+    def unusable(self) -> Iterator[list[tuple[int, Digest]]]:
+        """The blobs that keep entries from being used, a list at a time."""
+        return self._blobs(f"{_UNUSABLE} and id in (select blob from {REACHED})")
+
+    def names(self, query: str, *given: object) -> Iterator[list[str]]:
+        """The first column, in lists as long as a server takes at once."""
+        cursor = self.rows.execute(query, given)
+        while rows := cursor.fetchmany(1000):
+            yield [row[0] for row in rows]
+
+    def number(self, query: str, *given: object) -> int:
+        return int(self.rows.execute(query, given).fetchone()[0] or 0)
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    def _blobs(self, chosen: str) -> Iterator[list[tuple[int, Digest]]]:
+        last = 0
+        while rows := self.rows.execute(
+            f"select id, name, size from blobs where id > ? and {chosen} order by id limit ?",
+            (last, _ASKED_AT_ONCE),
+        ).fetchall():
+            last = rows[-1][0]
+            yield [(number, Digest(name, size)) for number, name, size in rows]
+
+    def _entry(self, action: Digest) -> tuple[str, list[Digest], list[Digest], list[Digest]]:
+        """Its state, the blobs that it needs, which of them are trees, and those that it likes to have."""
+        try:
+            result = self._remote.lookup(action, soon())
+        except (EntryCorrupt, WireError):
+            return "damaged", [], [], []
+        if result is None:
+            return "gone", [], [], []
+        needed = [each.digest for each in result.output_files]
+        trees = [each.tree_digest for each in result.output_directories]
+        if None in needed or None in trees:
+            return "damaged", [], [], []
+        needed += [*trees, *filter(None, (result.stdout_digest, result.stderr_digest))]
+        told = [digest for digest in needed if digest is not None]
+        return "", told, [digest for digest in trees if digest is not None], self._described(action, result)
+
+    def _described(self, action: Digest, result: ActionResult) -> list[Digest]:
+        known = Digest(action.hash, action.size_bytes or size_of_action(result))
+        try:
+            command = decode(Action, self._content(known)).command_digest if known.size_bytes else None
+        except (BlobMissing, BlobCorrupt, WireError):
+            command = None  # neither is kept where it may hold a secret
+        return [known] if command is None else [known, command]
+
+    def _note(
+        self, entry: int, state: str, needed: list[Digest], trees: list[Digest], liked: list[Digest]
+    ) -> None:
+        for table in ("needs", "likes"):
+            self.rows.execute(f"delete from {table} where entry = ?", (entry,))
+        if state == "gone":
+            self.rows.execute("delete from entries where id = ?", (entry,))
+            return
+        self.rows.execute("update entries set state = ? where id = ?", (state, entry))
+        for table, digests in (("needs", needed), ("likes", liked)):
+            rows = [(entry, self._blob(digest)) for digest in digests]
+            self.rows.executemany(f"insert or ignore into {table} values (?, ?)", rows)
+        self.rows.executemany(
+            "insert or ignore into trees (blob) values (?)", [(self._blob(digest),) for digest in trees]
+        )
+
+    def _read_trees(self) -> None:
+        """Each once: the entries of one task share most of theirs."""
+        while rows := self.rows.execute(
+            "select id, name, size from blobs join trees on id = blob where not is_read limit ?", (AT_ONCE,)
+        ).fetchall():
+            found = _each(rows, lambda row: (row[0], self._tree(Digest(row[1], row[2]))))
+            self.rows.execute("begin")
+            for tree, named in found:
+                self.rows.execute("update trees set is_read = 1 where blob = ?", (tree,))
+                if named is None:
+                    self.rows.execute("update blobs set bad = 1 where id = ?", (tree,))
+                rows = [(tree, self._blob(digest)) for digest in named or ()]
+                self.rows.executemany("insert or ignore into has values (?, ?)", rows)
+            self.rows.execute("commit")
+
+    def _tree(self, digest: Digest) -> list[Digest] | None:
+        """The files that are in it, None when it can't be had or is none."""
+        try:
+            tree = decode(Tree, self._content(digest))
+        except (BlobMissing, BlobCorrupt, WireError):
+            return None
+        folders = [*([tree.root] if tree.root is not None else []), *tree.children]
+        named = [node.digest for folder in folders for node in folder.files if node.digest is not None]
+        return list({each.hash: each for each in named}.values())
+
+    def _blob(self, digest: Digest) -> int:
+        """Its number; noted if it wasn't known."""
+        row = self.rows.execute(
+            "insert into blobs (name, size) values (?1, ?2) on conflict (name) do update "
+            "set size = coalesce(size, ?2) returning id",
+            (digest.hash, digest.size_bytes),
+        ).fetchone()
+        return int(row[0])
+
+    def _content(self, digest: Digest) -> bytes:
+        read = Reading(digest, keep=True)
+        self._remote.fetch([digest], lambda _: read, soon())
+        return b"".join(read.pieces)
+
+    def _is_right(self, digest: Digest) -> bool:
+        try:
+            deadline = soon() + digest.size_bytes / _SLOWEST
+            self._remote.fetch([digest], lambda each: Reading(each, keep=False), deadline)
+        except (BlobCorrupt, BlobMissing):
+            return False
+        return True
+
+
+class Counter:
+    """Tells how far it is with one thing."""
+
+    def __init__(self, doing: str, total: int, tell: Tell) -> None:
+        self._doing = doing
+        self._total = total
+        self._done = 0
+        self._tell = tell
+
+    def add(self, count: int) -> None:
+        self._done += count
+        self._tell(self._doing, self._done, self._total)
+
+
+class Reading:
+    """A Receiver that compares what comes with its digest, and keeps it in memory if asked."""
+
+    def __init__(self, digest: Digest, *, keep: bool) -> None:
+        self.pieces: list[bytes] = []
+        self._digest = digest
+        self._keep = keep
+        self._size = 0
+        self._hashed = sha256()
+
+    def write(self, piece: bytes | memoryview) -> None:
+        self._size += len(piece)
+        if self._size > self._digest.size_bytes:
+            raise self._wrong()
+        self._hashed.update(piece)
+        if self._keep:
+            self.pieces.append(bytes(piece))
+
+    def finish(self) -> None:
+        if (self._size, self._hashed.hexdigest()) != (self._digest.size_bytes, self._digest.hash):
+            raise self._wrong()
+
+    def abandon(self) -> None:
+        self.pieces.clear()
+
+    def _wrong(self) -> BlobCorrupt:
+        return BlobCorrupt(f"other bytes than those of the blob {self._digest!r} came")
+
+
+def _each(rows: Sequence[A], work: Callable[[A], B]) -> list[B]:
+    """What `work` makes of each row, several at once; the database is for the caller's thread alone."""
+    found: list[B] = []
+    each(rows, lambda row: found.append(work(row)), AT_ONCE)
+    return found
+
+
+def soon() -> float:
+    return time.monotonic() + PATIENCE
