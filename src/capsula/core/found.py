@@ -24,10 +24,11 @@ class Found:
     below it. They are the same in two looks at an unchanged machine. Every other fact is a note.
 
     `files` are contents by their name in the capsule. `left_out` says in sentences what isn't there and why, `masked`
-    names what had a credential in it. A value: don't change it.
+    names what had a credential in it, `failed` says in sentences what should be there and isn't. A value: don't change
+    it.
     """
 
-    __slots__ = ("files", "keys", "left_out", "masked", "sections")
+    __slots__ = ("failed", "files", "keys", "left_out", "masked", "sections")
 
     def __init__(
         self,
@@ -37,12 +38,14 @@ class Found:
         files: "Mapping[str, bytes] | None" = None,
         left_out: tuple[str, ...] = (),
         masked: tuple[str, ...] = (),
+        failed: tuple[str, ...] = (),
     ) -> None:
         self.sections = sections
         self.keys = keys
         self.files = files or {}
         self.left_out = left_out
         self.masked = masked
+        self.failed = failed
 
     def key_facts(self) -> "dict[str, Value]":
         """The value of each key fact by its pointer. KeyError for a pointer to nothing."""

@@ -116,6 +116,10 @@ def capture(recorder: Recorder, probes: Iterable[Asked], rules: Iterable[FileRul
             if seen.asked.required:
                 recorder.missing.append(seen.name)
             continue
+        for text in seen.found.failed:
+            recorder.trouble(f"{printable(seen.name)}: {text}")
+        if seen.found.failed and seen.asked.required:
+            recorder.missing.append(seen.name)
         for name, section in seen.found.sections.items():
             for text in _merge(context, name, section):
                 recorder.trouble(f"{printable(seen.name)}: {text}")

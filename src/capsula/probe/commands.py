@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from capsula.core.found import Found
+from capsula.core.names import printable
 from capsula.core.secrets import mask, mask_log, telling_values
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ LIMIT_TEXT = 1 << 20
 
 class CommandsProbe:
     """`commands` are (name, shell command), run in `cwd` with nothing on their input, all together for at most
-    `seconds` (0: no limit). One that fails is a fact. What they print is a note: it may tell of the moment as well as
+    `seconds` (0: no limit). How one exits is a fact; one that has to be ended has failed. What they print is a note: it may tell of the moment as well as
     of the machine."""
 
     name = "commands"
@@ -39,18 +40,25 @@ class CommandsProbe:
         self._environ = environ
         self._left_out: list[str] = []
         self._masked: list[str] = []
+        self._failed: list[str] = []
 
     def read(self) -> Found:
         until = time.monotonic() + self._seconds if self._seconds else None
         section: dict[str, Value] = {
             name: self._run(name, command, until) for name, command in self._commands
         }
-        return Found({"commands": section}, left_out=tuple(self._left_out), masked=tuple(self._masked))
+        return Found(
+            {"commands": section},
+            left_out=tuple(self._left_out),
+            masked=tuple(self._masked),
+            failed=tuple(self._failed),
+        )
 
     def _run(self, name: str, command: str, until: float | None) -> Value:
         began = time.monotonic()
         code: int | None = None
         out = err = b""
+        why = ""
         # In a session of its own: what it has started ends with it when it takes too long.
         with subprocess.Popen(
             command,
@@ -66,7 +74,8 @@ class CommandsProbe:
                 out, err = process.communicate(timeout=max(until - began, 0.01) if until else None)
                 code = process.returncode
             except subprocess.TimeoutExpired as late:
-                self._left_out.append(f"{name}: ended after {time.monotonic() - began:.1f} s, as time was up")
+                why = f"it was ended after {time.monotonic() - began:.1f} s, as time was up"
+                self._failed.append(f"{printable(name)}: {why} (time-limit in [capture])")
                 out, err = late.stdout or b"", late.stderr or b""
             finally:
                 _end(process)
@@ -76,6 +85,7 @@ class CommandsProbe:
             "stdout": self._text(name, out),
             "stderr": self._text(name, err),
             "seconds": round(time.monotonic() - began, 6),
+            **({"failed": why} if why else {}),
         }
 
     def _text(self, name: str, content: bytes) -> str:

@@ -96,6 +96,15 @@ def test_a_probe_that_fails_is_recorded_beside_the_others(recorder: Recorder, dr
     assert recorder.troubles == ["can't look at one: ValueError: odd", "can't look at three: no git"]
 
 
+def test_what_of_a_probe_failed_is_told_and_the_rest_is_there(
+    recorder: Recorder, draft: MemoryDraft
+) -> None:
+    probes = asked(Told("commands", {"commands": {"a": 1}}, failed=("b: time was up",)), required=True)
+    assert not recording.capture(recorder, probes, ())
+    assert draft.values["context.json"]["commands"] == {"a": 1}
+    assert (recorder.troubles, recorder.missing) == (["commands: b: time was up"], ["commands"])
+
+
 def test_a_probe_that_hangs_is_not_waited_for(recorder: Recorder, draft: MemoryDraft) -> None:
     let_go = threading.Event()
 
@@ -107,7 +116,8 @@ def test_a_probe_that_hangs_is_not_waited_for(recorder: Recorder, draft: MemoryD
             return Found({"late": 1})
 
     try:
-        assert not recording.capture(recorder, asked(Hanging(), Told("after", {"a": 1}), limit=0.05), ())
+        probes = asked(Hanging(), limit=0.05) + asked(Told("after", {"a": 1}))
+        assert not recording.capture(recorder, probes, ())
     finally:
         let_go.set()
     context = draft.values["context.json"]
