@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Order = tuple[tuple[int, int], ...]
 
 # What stands for the program in the key; it changes when the form of functions' keys or values does.
-PROGRAM = "capsula:call:1"
+PROGRAM = "capsula:call:2"
 
 
 class Captured:

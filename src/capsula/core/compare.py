@@ -198,6 +198,7 @@ _CHANGED = {
     "argument": "changed",
     "code": "was edited",
     "context": "changed",
+    "shared": "are others",
     "value": "changed",
 }
 _NAMED = {
@@ -212,6 +213,7 @@ _NAMED = {
     "code": 2,
     "context": 2,
     "package": 2,
+    "shared": 2,
     "value": 2,
 }
 

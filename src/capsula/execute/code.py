@@ -14,6 +14,7 @@ followed raises Unkeyable: a key that leaves something out would give somebody e
 from __future__ import annotations
 
 import abc
+import builtins
 import collections
 import enum
 import functools
@@ -29,9 +30,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from capsula.execute.bytecode import CHANGES, IMPORTS, bare, defaults_of, global_names
-from capsula.execute.canonical import Unkeyable, canonical, item, what_it_is
+from capsula.execute.canonical import Unkeyable, canonical, item, refuse, scalar, what_it_is
 from capsula.execute.classes import attributes_of, found, is_followed, is_pinned_class, members_of
 from capsula.execute.origin import origin_of
+from capsula.execute.sharing import pattern
 
 if TYPE_CHECKING:
     from capsula.core.facts import Fact
@@ -68,13 +70,17 @@ class Follower:
         self._labels: dict[int, tuple[Any, str]] = {}
         self._taken: set[str] = set()
         # What was keyed by its content, each with all that it holds.
-        self.values: list[Any] = []
+        self.values: dict[str, Any] = {}
 
     def key_of(self, value: Any, where: str) -> bytes:
         """A value as bytes; what it is made of in the program is followed. Raises Unkeyable, saying where."""
         with _at(where):
-            self.values.append(value)
+            self.values[where] = value
             return canonical(value, self._other)
+
+    def is_named(self, value: Any) -> bool:
+        """Whether its name stands for it in the key, and not its content."""
+        return isinstance(value, enum.Enum | logging.Logger) or self._found_in_package(value) is not None
 
     # ------------------------------------------------------------------------------------------------ functions
 
@@ -126,7 +132,11 @@ class Follower:
             if name not in names:
                 if name in _DYNAMIC:
                     raise Unkeyable(f"{label} uses {name}(), which can reach anything")
-                continue  # the interpreter's own, or an error when it runs
+                if name == "input":
+                    raise Unkeyable(f"{label} reads standard input")
+                # The interpreter's own, or an error when it runs.
+                self._look_through(builtins, (name,), label)
+                continue
             parts.append(self._named(name, attributes, names, label))
         return parts
 
@@ -143,15 +153,20 @@ class Follower:
         """One global name, through modules to what is meant in them."""
         value, shown = names[name], name
         space = names
-        for attribute in attributes:
+        for at, attribute in enumerate(attributes):
             if value is os:
                 self._refuse_variables(getattr(os, attribute, None), f"{shown}.{attribute}", label)
+            if value is sys and attribute == "stdin":
+                raise Unkeyable(f"{label} reads standard input")
             if value is sys and attribute == "argv":
                 self._add("value", "sys.argv", canonical(sys.argv, self._other))
                 break
             if isinstance(value, types.ModuleType) and (value.__name__, attribute) in _REACHING:
                 raise Unkeyable(f"{label} uses {shown}.{attribute}, which can reach anything")
-            if not isinstance(value, types.ModuleType) or origin_of(value.__name__).is_pinned:
+            if not isinstance(value, types.ModuleType):
+                break
+            if origin_of(value.__name__).is_pinned:
+                self._look_through(value, attributes[at:], label)
                 break
             space = vars(value)
             shown = f"{shown}.{attribute}"
@@ -165,9 +180,28 @@ class Follower:
         with _at(f"{shown}, which {label} uses,"):
             if is_followed(value):
                 return item(b"-", f"{shown}={self._ref(value)}".encode())
-            self.values.append(value)
+            self.values[own] = value
             self._add("value", own, canonical(value, self._other))
         return item(b"v", f"{shown}={own}".encode())
+
+    def _look_through(self, module: types.ModuleType, attributes: tuple[str, ...], label: str) -> None:
+        """What is named of an installed module stands for what was installed, unless the program has put something
+        else there: a number or a text counts as it is, a function or a class of the program by its code."""
+        value: Any = module
+        name = ""
+        for attribute in attributes:
+            if not isinstance(value, types.ModuleType):
+                break
+            space, name = vars(value), f"{value.__name__}.{attribute}"
+            # Where this Python lies says nothing that its version doesn't.
+            if attribute not in space or value is sys or attribute.startswith("__"):
+                return
+            value = space[attribute]
+        with _at(f"{name}, which {label} uses,"):
+            if _is_constant(value):
+                self._add("value", name, canonical(value, refuse))
+            elif _is_of_the_program(value):
+                self._add("value", name, self._ref(value).encode())
 
     def _refuse_variables(self, value: Any, shown: str, label: str) -> None:
         if not self._variables and any([value is reader for reader in _VARIABLES]):
@@ -317,6 +351,17 @@ class Follower:
         return label
 
 
+def _is_constant(value: Any) -> bool:
+    return all([scalar(each) is not None for each in (value if type(value) is tuple else (value,))])
+
+
+def _is_of_the_program(value: Any) -> bool:
+    """A function or a class that isn't from where something is installed, whatever it says of itself."""
+    if isinstance(value, types.FunctionType):
+        return not origin_of(value.__globals__.get("__name__")).is_pinned
+    return isinstance(value, type) and not is_pinned_class(value)
+
+
 @contextmanager
 def _at(where: str) -> Iterator[None]:
     """The innermost place is the one that is told."""
@@ -356,5 +401,7 @@ def call_facts(
         for name, value in arguments.items()
     }
     if values is not None:
-        values += follower.values
+        values += follower.values.values()
+    if shared := pattern(follower.values, follower.is_named):
+        facts.add(("shared", "objects", hashlib.sha256(canonical(shared, refuse)).hexdigest()))
     return tuple(sorted(follower.facts | facts))

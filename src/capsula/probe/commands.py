@@ -22,8 +22,8 @@ LIMIT_TEXT = 1 << 20
 
 class CommandsProbe:
     """`commands` are (name, shell command), run in `cwd` with nothing on their input, all together for at most
-    `seconds` (0: no limit). How one exits is a fact; one that has to be ended has failed. What they print is a note: it may tell of the moment as well as
-    of the machine."""
+    `seconds` (0: no limit). How one exits is a fact; one that has to be ended has failed. What they print is a note: it
+    may tell of the moment as well as of the machine."""
 
     name = "commands"
 

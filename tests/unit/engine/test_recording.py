@@ -96,9 +96,7 @@ def test_a_probe_that_fails_is_recorded_beside_the_others(recorder: Recorder, dr
     assert recorder.troubles == ["can't look at one: ValueError: odd", "can't look at three: no git"]
 
 
-def test_what_of_a_probe_failed_is_told_and_the_rest_is_there(
-    recorder: Recorder, draft: MemoryDraft
-) -> None:
+def test_what_of_a_probe_failed_is_told_and_the_rest_is_there(recorder: Recorder, draft: MemoryDraft) -> None:
     probes = asked(Told("commands", {"commands": {"a": 1}}, failed=("b: time was up",)), required=True)
     assert not recording.capture(recorder, probes, ())
     assert draft.values["context.json"]["commands"] == {"a": 1}

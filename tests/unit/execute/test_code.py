@@ -1,9 +1,12 @@
 """What a function's key is made of: whatever changes what it does changes a fact, or it is refused."""
 
+import importlib
+import logging
 import sys
 import textwrap
 import types
 
+import numpy
 import pytest
 
 from capsula.execute.canonical import Unkeyable
@@ -152,6 +155,8 @@ def test_what_is_ordinary_is_keyed_and_where_it_stands_is_not(program, text):
         ("L = []\nL.append(L)\ndef f(): return L", "holds itself"),
         ("import sys\ndef f(): return sys.modules['x']", "sys.modules, which can reach anything"),
         ("import importlib\ndef f(): return importlib.import_module('x')", "import_module"),
+        ("def f(): return input('?')", "f reads standard input"),
+        ("import sys\ndef g(): return sys.stdin.read()\ndef f(): return g()", "g reads standard input"),
         ("def f(): return globals()", "globals(), which can reach anything"),
         ("def f():\n  global X\n  X = 1", "changes the global X"),
         ("import io\nF = io.TextIOWrapper(io.BytesIO())\ndef f(): return F", "TextIOWrapper"),
@@ -187,3 +192,111 @@ def test_two_functions_of_one_name_are_told_apart(program):
     assert call_facts(program(text.replace("?", "1")).f, {}) != call_facts(
         program(text.replace("?", "2")).f, {}
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "text"),
+    [
+        ("math", "pi", "import math\ndef f(): return math.pi"),
+        ("math", "pi", "import math as m\ndef g(): return m.pi\ndef f(): return g()"),
+        ("os.path", "sep", "import os\ndef f(): return os.path.sep"),
+        ("decimal", "MAX_PREC", "import decimal\ndef f(): return (lambda: decimal.MAX_PREC)()"),
+        ("numpy", "pi", "import numpy as np\ndef f(): return np.pi"),
+        ("time", "tzname", "import time\ndef f(): return time.tzname"),
+    ],
+)
+def test_a_constant_of_an_installed_module_that_is_named_counts(program, monkeypatch, module, name, text):
+    function = program(text).f
+    before = call_facts(function, {})
+    monkeypatch.setattr(importlib.import_module(module), name, ("x",))
+    assert call_facts(function, {}) != before
+    monkeypatch.undo()
+    assert call_facts(function, {}) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "text"),
+    [
+        ("json", "dumps", "import json\ndef f(): return json.dumps(1)"),
+        ("math", "sqrt", "import math\ndef f(): return math.sqrt(1)"),
+        ("decimal", "Decimal", "import decimal\ndef f(): return decimal.Decimal(1)"),
+        ("os.path", "join", "import os\ndef f(): return os.path.join('a')"),
+        ("builtins", "len", "def f(): return len('a')"),
+    ],
+)
+def test_what_the_program_has_put_in_the_place_of_an_installed_one_counts(
+    program, monkeypatch, module, name, text
+):
+    function = program(text).f
+    facts = [call_facts(function, {})]
+    for number in "12":
+        other = program(f"def {name}(*a): return {number}\nclass K:\n  a = {number}", "its_own_way")
+        monkeypatch.setattr(importlib.import_module(module), name, getattr(other, name))
+        facts.append(call_facts(function, {}))
+    if name[0].isupper():
+        monkeypatch.setattr(importlib.import_module(module), name, other.K)
+        facts.append(call_facts(function, {}))
+    monkeypatch.undo()
+    assert len(set(facts)) == len(facts)
+    assert call_facts(function, {}) == facts[0]
+
+
+A_PAIR = """
+class A:
+    def __init__(self): self.n = 0
+def f(one, other): one.append(1); return other
+L = []
+M = ?
+def g(): L.append(1); return M
+def h(one): return one
+"""
+
+
+def test_arguments_that_are_one_object_are_not_two_equal_ones(program):
+    module = program(A_PAIR.replace("?", "[]"))
+    rows, array = [1], numpy.zeros(9)
+    pairs = [
+        (rows, rows), (rows, [1]),
+        ([rows], rows), ([rows], [1]),
+        ([rows, rows], 0), ([rows, [1]], 0),
+        (one := module.A(), one), (module.A(), module.A()),
+        ({"a": rows, "b": rows}, 0), ({"a": rows, "b": [1]}, 0),
+        (array[:3], array[:3]), (array[:3], array[1:4]), (array[:3], array[2:5]), (array[:3], array[6:]),
+    ]  # fmt: skip
+    facts = [call_facts(module.f, {"one": one, "other": other}) for one, other in pairs]
+    assert len(set(facts)) == len(pairs)
+    again = [call_facts(module.f, {"one": one, "other": other}) for one, other in pairs]
+    assert again == facts
+    copied = call_facts(module.f, {"one": numpy.zeros(3), "other": numpy.zeros(3)})
+    assert copied == facts[-1], "what lies beside each other in one array isn't shared"
+
+
+def test_an_argument_that_is_a_global_value_is_told_from_its_copy(program):
+    module = program("L = [1]\ndef f(one): one.append(1); return L")
+    assert call_facts(module.f, {"one": module.L}) != call_facts(module.f, {"one": [1]})
+
+
+def test_two_global_names_of_one_object_are_told_from_those_of_two(program):
+    shared = call_facts(program(A_PAIR.replace("?", "L")).g, {})
+    assert shared != call_facts(program(A_PAIR.replace("?", "[]")).g, {})
+
+
+@pytest.mark.parametrize("value", [0, "text" * 100, (1, 2), None, [1], {"a": [1]}])
+def test_where_nothing_is_shared_there_is_no_fact_of_it(program, value):
+    module = program(A_PAIR.replace("?", "[]"))
+    kinds = {fact[0] for fact in call_facts(module.h, {"one": value})}
+    assert kinds == {"python", "code", "argument"}
+
+
+def test_what_stands_by_its_name_is_not_looked_into(program):
+    text = (
+        "import enum, logging\nfrom numpy import sin, cos\nclass C(enum.Enum):\n  A = 1\n"
+        "one, two = logging.getLogger('one.of.test'), logging.getLogger('two.of.test')\n"
+        "def f(): return one, two, sin, cos, C.A\n"
+    )
+    function = program(text).f
+    facts = call_facts(function, {})
+    assert "shared" not in {fact[0] for fact in facts}
+    for name in ("one", "two"):
+        logging.getLogger(f"{name}.of.test").addHandler(logging.NullHandler())
+    assert call_facts(function, {}) == facts
