@@ -39,6 +39,20 @@ def test_verbose_prints_the_hash_of_every_input_and_output(ws):
     assert ws.capsule("--inputs_hash", *options).says(f"input  {sha256('one')}  in")
 
 
+def test_verbose_says_that_what_a_pipe_brings_does_not_count(ws):
+    ws.write("in", "one")
+    said = "what comes through a pipe on standard input isn't part of the key"
+    reading, writing = os.pipe()
+    try:
+        assert ws.capsule("-v", *COPY, do=DO, stdin=reading).says(said)
+        assert ws.capsule("-v", *COPY, do=DO, stdin=reading).says(said)
+        assert not ws.capsule(*COPY, do=DO, stdin=reading).says(said)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert not ws.capsule("-v", *COPY, do=DO).says(said)
+
+
 # ---------------------------------------------------------------------------------------------------- explain
 
 EXPLAINED = (
