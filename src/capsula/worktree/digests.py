@@ -1,6 +1,7 @@
 """The contents behind a survey: digests of files, targets of links; files that look the same as last time
 aren't read again."""
 
+import marshal
 import posix
 import time
 from stat import S_IFREG, S_ISLNK
@@ -16,21 +17,28 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from capsula.worktree.listing import Look
+    from capsula.worktree.listing import Listing, Look
     from capsula.worktree.survey import Folder, Survey
 
     # What is kept of a folder between runs: listing (without looks that are too fresh to trust), names taken,
     # hash by name, and the bytes of its files and links in a Directory message.
-    Kept = tuple[dict[str, Look], set[str] | None, dict[str, str], bytes, bytes]
-    Job = tuple[dict[str, str], str, str, Look]
+    Kept = tuple[Listing, set[str] | None, dict[str, str], bytes, bytes]
+    # The hashes of a folder, a name in it, the folder's full path, the file's look, and the listing that it is in,
+    # where that of an unseen one is put.
+    Job = tuple[dict[str, str], str, str, Look, Listing]
+    Work = tuple[Folder, list[Job]]
 
 CHUNK = 1 << 18
 _FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK
+# By its name in its directory: what has become a link since it was listed isn't read.
+_FLAGS_HERE = _FLAGS | posix.O_NOFOLLOW
 _BIG = 1 << 19
 _SMALL = 1 << 16
 # From so many small files on, a second process is worth the millisecond that it takes to make one.
 _MANY = 3000
 _TYPE = 0o170000
+# After what the other process says: without it, something is missing.
+_END = b"end"
 
 # What is kept in place of a look that proves nothing. No look is like it, so the file is read again; and its name
 # stays: without it, the folder with the file gone would look like the folder that had it.
@@ -55,30 +63,137 @@ class Contents:
 
 
 def read_contents(survey: "Survey", kept: "dict[str, Kept]", now_ns: int) -> Contents:
-    """Digest everything that the survey declared. `now_ns` is the wall clock from before the survey was taken.
+    """Digest everything that the survey declared. `now_ns` is the wall clock from before the survey was taken. What is
+    unseen in the survey's listings is seen afterwards.
 
     Raises InputError for a file that can't be read; sockets, pipes and devices are left out with a note.
     """
     contents = Contents()
-    jobs: list[Job] = []
-    changed: list[Folder] = []
+    work: list[Work] = []
     for path, folder in survey.folders.items():
         old = kept.get(path)
         if old is not None and old[0] == folder.listing and old[1] == folder.taken:
-            contents.hashes[path] = old[2]
-            contents.leaves[path] = Leaves(old[3], old[4], declared=folder.declared)
-            contents.kept[path] = old
+            _put(contents, folder, old)
             continue
-        changed.append(folder)
+        jobs: list[Job] = []
         contents.hashes[path] = _known_hashes(survey, folder, old, jobs)
+        work.append((folder, jobs))
+    if (
+        sum([len(jobs) for _, jobs in work]) < _MANY
+        or _processors() < 2
+        or not _read_in_halves(survey, work, contents, now_ns)
+    ):
+        _read(survey, work, contents, now_ns)
+    return contents
+
+
+def _put(contents: Contents, folder: "Folder", kept: "Kept") -> None:
+    contents.hashes[folder.path] = kept[2]
+    contents.leaves[folder.path] = Leaves(kept[3], kept[4], declared=folder.declared)
+    contents.kept[folder.path] = kept
+
+
+def _read(survey: "Survey", work: "list[Work]", contents: Contents, now_ns: int) -> None:
+    """Hash what is to be hashed, and put the folders together."""
+    jobs = [job for _, jobs in work for job in jobs]
     _hash_all(jobs)
+    _note_fresh(jobs, contents, now_ns)
+    for folder, _ in work:
+        _assemble(survey, folder, contents, now_ns)
+
+
+def _note_fresh(jobs: "list[Job]", contents: Contents, now_ns: int) -> None:
     settled = now_ns - COARSE_TICK_NS
-    for hashes, name, folder_path, seen in jobs:
+    for hashes, name, folder_path, _, listing in jobs:
+        seen = listing[name]
         if (seen[2] > settled or seen[1] > settled) and is_fresh(seen, now_ns):
             contents.fresh.append((folder_path + "/" + name, hashes[name]))
-    for folder in changed:
-        _assemble(survey, folder, contents, now_ns)
-    return contents
+
+
+def _read_in_halves(survey: "Survey", work: "list[Work]", contents: Contents, now_ns: int) -> bool:
+    """Thousands of files: half of them in a process of its own. False when that couldn't be done.
+
+    Threads don't help here: what takes the time is the interpreter between the system calls, under its one lock. Raises
+    what reading our own half raises; the other half is done again if its process failed, and then says why itself.
+    """
+    ours, (folder, here, there), theirs = _halves(work)
+    try:
+        answer = posix.memfd_create("capsula")
+    except (AttributeError, OSError):  # no Linux, or none that has it
+        return False
+    try:
+        try:
+            pid = posix.fork()
+        except OSError:
+            return False
+        if pid == 0:
+            _be_the_other_half(survey, contents, there, theirs, now_ns, answer)
+        try:
+            _read(survey, ours, contents, now_ns)
+            _hash_all(here)
+        finally:
+            _wait_for(pid)
+        content = posix.pread(answer, posix.fstat(answer).st_size, 0)
+    finally:
+        posix.close(answer)
+    if content[-len(_END) :] != _END:
+        _hash_all(there)
+        _read(survey, theirs, contents, now_ns)
+    else:
+        found, folders, fresh = marshal.loads(content)
+        for (hashes, name, _, _, listing), (known, seen) in zip(there, found, strict=True):
+            hashes[name], listing[name] = known, seen
+        for (other, _), (listing, kept) in zip(theirs, folders, strict=True):
+            other.listing = listing or kept[0]
+            _put(contents, other, kept)
+        contents.fresh += fresh
+    _note_fresh(here + there, contents, now_ns)
+    _assemble(survey, folder, contents, now_ns)
+    return True
+
+
+def _wait_for(pid: int) -> None:
+    try:
+        posix.waitpid(pid, 0)
+    except ChildProcessError:  # SIGCHLD is ignored: it has ended, but nobody tells how
+        return
+
+
+def _halves(work: "list[Work]") -> "tuple[list[Work], tuple[Folder, list[Job], list[Job]], list[Work]]":
+    """What is done here, the folder in the middle with its part here and its part there, what is done there."""
+    # Not quite the middle: the other process has to be started, and to say what it found.
+    left = sum([len(jobs) for _, jobs in work]) * 13 // 25
+    at = 0
+    while left >= len(work[at][1]):
+        left -= len(work[at][1])
+        at += 1
+    folder, jobs = work[at]
+    return work[:at], (folder, jobs[:left], jobs[left:]), work[at + 1 :]
+
+
+def _be_the_other_half(
+    survey: "Survey",
+    contents: Contents,
+    jobs: "list[Job]",
+    work: "list[Work]",
+    now_ns: int,
+    answer: int,
+) -> "NoReturn":
+    try:
+        contents.fresh = []
+        _hash_all(jobs)
+        _read(survey, work, contents, now_ns)
+        found = [(hashes[name], listing[name]) for hashes, name, _, _, listing in jobs]
+        folders = []
+        for folder, _ in work:
+            kept = contents.kept[folder.path]
+            folders.append((None if kept[0] is folder.listing else folder.listing, kept))
+        # What follows on the rest is looked at: a process that was killed has left it out.
+        rest = memoryview(marshal.dumps((found, folders, contents.fresh), 2) + _END)
+        while rest:
+            rest = rest[posix.write(answer, rest) :]
+    finally:
+        posix._exit(0)
 
 
 def _known_hashes(
@@ -93,7 +208,7 @@ def _known_hashes(
             if looks and looks.get(name) == seen and name in known:
                 hashes[name] = known[name]
             else:
-                jobs.append((hashes, name, full, seen))
+                jobs.append((hashes, name, full, seen, folder.listing))
         elif not S_ISLNK(seen[4]):
             survey.notes.append(
                 f"{printable(join(folder.path, name))} is no file, link or directory: left out"
@@ -156,69 +271,18 @@ def hash_file(path: str, size: int = 0) -> tuple[str, int]:
 
 def _hash_all(jobs: "list[Job]") -> None:
     """Fill in the hash of each job; big files in threads, as hashing and reading release the interpreter lock."""
+    # One that is unseen may be of any size: it stays without a hash if it is seen to be larger.
     small = [job for job in jobs if job[3][0] < _SMALL]
-    rest = [job for job in jobs if _SMALL <= job[3][0] < _BIG]
-    big = [job for job in jobs if job[3][0] >= _BIG]
-    if len(small) < _MANY or _processors() < 2 or not _hash_in_halves(small):
-        _hash_small(small)
+    _hash_small(small)
+    if all([job[1] in job[0] for job in jobs]):
+        return
+    larger = [(*job[:3], job[4][job[1]], job[4]) for job in jobs if job[1] not in job[0]]
+    rest = [job for job in larger if job[3][0] < _BIG]
+    big = [job for job in larger if job[3][0] >= _BIG]
     for job in rest if len(big) > 1 else rest + big:
         _hash_one(job)
     if len(big) > 1:
         _in_threads(big)
-
-
-def _hash_in_halves(jobs: "list[Job]") -> bool:
-    """Thousands of small files: half of them in a process of its own. False when that couldn't be done.
-
-    Threads don't help here: what takes the time is the interpreter between the system calls, under its one lock. Raises
-    what hashing our own half raises; the other half is done again if its process failed, and then says why itself.
-    """
-    # Not in the middle: the other process first has to be given a copy of each page that it only looks at.
-    middle = len(jobs) * 4 // 7
-    try:
-        reading, writing = posix.pipe()
-    except OSError:
-        return False
-    try:
-        pid = posix.fork()
-    except OSError:
-        posix.close(reading)
-        posix.close(writing)
-        return False
-    if pid == 0:
-        _be_the_other_half(jobs[middle:], writing)
-    posix.close(writing)
-    content = b""
-    try:
-        _hash_small(jobs[:middle])
-        while chunk := posix.read(reading, 1 << 20):
-            content += chunk
-    finally:
-        posix.close(reading)
-        try:
-            _, status = posix.waitpid(pid, 0)
-        except (
-            ChildProcessError
-        ):  # SIGCHLD is ignored: nobody tells, but what came through the pipe is counted
-            status = 0
-    if status or len(content) != 32 * (len(jobs) - middle):
-        _hash_small(jobs[middle:])
-        return True
-    text = content.hex()
-    for at, (hashes, name, _, _) in enumerate(jobs[middle:]):
-        hashes[name] = text[64 * at : 64 * at + 64]
-    return True
-
-
-def _be_the_other_half(jobs: "list[Job]", writing: int) -> "NoReturn":
-    try:
-        _hash_small(jobs)
-        rest = memoryview(b"".join([bytes.fromhex(hashes[name]) for hashes, name, _, _ in jobs]))
-        while rest:
-            rest = rest[posix.write(writing, rest) :]
-        posix._exit(0)
-    finally:
-        posix._exit(1)
 
 
 def _processors() -> int:
@@ -229,27 +293,36 @@ def _processors() -> int:
 
 def _hash_small(jobs: "list[Job]") -> None:
     """Files that one read takes whole: a lean loop, since ten thousand of them are what most projects are made of."""
-    open_, read, close, new = posix.open, posix.read, posix.close, fastest(len(jobs))
+    open_, fstat, read, close, new = posix.open, posix.fstat, posix.read, posix.close, fastest(len(jobs))
     current, directory = "", -1
     try:
         for job in jobs:
-            hashes, name, folder, seen = job
+            hashes, name, folder, seen, listing = job
+            size = seen[0]
             try:
                 if folder != current:
                     if directory >= 0:
                         close(directory)
                         directory = -1
                     directory, current = open_(folder, OPEN_DIRECTORY), folder
-                fd = open_(name, _FLAGS, dir_fd=directory)
+                fd = open_(name, _FLAGS_HERE, dir_fd=directory)
                 try:
-                    content = read(fd, seen[0] + 1)
+                    if size < 0:
+                        s = fstat(fd)
+                        size = s.st_size
+                        seen = listing[name] = (size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode)
+                        if s.st_mode & _TYPE != S_IFREG:
+                            raise InputError(f"{printable(folder + '/' + name)} stopped being a file")
+                        if size >= _SMALL:
+                            continue
+                    content = read(fd, size + 1)
                 finally:
                     close(fd)
             except OSError as error:
                 raise _unreadable(folder + "/" + name, error) from error
-            if len(content) != seen[0]:
+            if len(content) != size:
                 # It may only be that a read was short, which a network file system is free to do.
-                _hash_one(job)
+                _hash_one((hashes, name, folder, seen, listing))
             else:
                 hashes[name] = new(content).hexdigest()
     finally:
@@ -258,7 +331,7 @@ def _hash_small(jobs: "list[Job]") -> None:
 
 
 def _hash_one(job: "Job") -> None:
-    hashes, name, folder, seen = job
+    hashes, name, folder, seen, _ = job
     full = folder + "/" + name
     try:
         hashes[name], size = hash_file(full, seen[0])

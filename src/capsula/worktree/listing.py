@@ -2,7 +2,7 @@
 checks share."""
 
 import posix
-from stat import S_ISDIR
+from stat import S_IFREG, S_ISDIR
 
 # A listing maps a name to (size, mtime in ns, ctime in ns, inode, mode), or to () when the name is a directory: what is
 # inside a directory shows in its own listing, and its times change with every temporary file that comes and goes.
@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     Listing = dict[str, Look]
 
 
+# In place of the look of a file that is looked at only once it is opened.
+UNSEEN = (-1, 0, 0, 0, S_IFREG)
+
 OPEN_DIRECTORY = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_DIRECTORY
 
 
-def list_folder(path: str, skipped: "Container[str]" = ()) -> "Listing":
-    """Everything in the directory but the `skipped` names. OSError when it can't be read."""
+def list_folder(path: str, skipped: "Container[str]" = (), *, unseen: bool = False) -> "Listing":
+    """Everything in the directory but the `skipped` names; files as UNSEEN if asked. OSError when it can't be read."""
     listing: Listing = {}
     # By its descriptor, the kernel looks each name up in the directory at once and not by the whole path: a fifth less.
     fd = posix.open(path, OPEN_DIRECTORY)
@@ -30,6 +33,8 @@ def list_folder(path: str, skipped: "Container[str]" = ()) -> "Listing":
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     listing[name] = ()
+                elif unseen and entry.is_file(follow_symlinks=False):
+                    listing[name] = UNSEEN
                 else:
                     s = entry.stat(follow_symlinks=False)
                     listing[name] = (s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_mode)

@@ -10,6 +10,8 @@ from capsula.worktree.listing import list_folder, list_names, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from capsula.core.glob import State
     from capsula.core.recipe import Area
     from capsula.worktree.listing import Listing, Look
@@ -89,14 +91,15 @@ def join(folder: str, name: str) -> str:
     return folder + name if folder.endswith("/") else folder + "/" + name
 
 
-def survey(area: "Area", hidden: tuple[str, ...] = ()) -> Survey:
+def survey(area: "Area", hidden: tuple[str, ...] = (), known: "Container[str] | None" = None) -> Survey:
     """Look at the area once. `hidden` are absolute directories (stores, vaults) that only a literal pattern can reach.
 
-    Raises InputError when something that may match can't be looked at.
+    With `known`, the files of all other folders may be left UNSEEN: they will have to be read anyway, and opened they
+    are looked at for less. Raises InputError when something that may match can't be looked at.
     """
     marks: tuple[str, ...] = ()
     while True:
-        found, vaults = _walk(area, hidden)
+        found, vaults = _walk(area, hidden, known)
         if not vaults:
             found.vault_marks = marks
             return found
@@ -105,7 +108,9 @@ def survey(area: "Area", hidden: tuple[str, ...] = ()) -> Survey:
         marks += tuple([join(vault, VAULT_MARK) for vault in vaults])
 
 
-def _walk(area: "Area", hidden: tuple[str, ...]) -> tuple[Survey, tuple[str, ...]]:
+def _walk(
+    area: "Area", hidden: tuple[str, ...], known: "Container[str] | None"
+) -> tuple[Survey, tuple[str, ...]]:
     """What was found, and the vaults among it that `hidden` doesn't name yet."""
     found = Survey(area)
     vaults: list[str] = []
@@ -121,7 +126,8 @@ def _walk(area: "Area", hidden: tuple[str, ...]) -> tuple[Survey, tuple[str, ...
             if state.literals is not None:
                 children = _look_for(found, folder, full, state)
             elif state.bulk:
-                children = _take_all(found, folder, full, state, secret.get(path, ()))
+                unseen = known is not None and path not in known
+                children = _take_all(found, folder, full, state, secret.get(path, ()), unseen=unseen)
             else:
                 children = _filter(found, folder, full, state, secret.get(path, ()))
         except NotADirectoryError:
@@ -152,11 +158,11 @@ def _hidden_names(base: str, hidden: tuple[str, ...]) -> dict[str, tuple[str, ..
 
 
 def _take_all(
-    found: Survey, folder: Folder, full: str, state: "State", secret: tuple[str, ...]
+    found: Survey, folder: Folder, full: str, state: "State", secret: tuple[str, ...], *, unseen: bool
 ) -> "list[tuple[str, State, bool]]":
     look = posix.stat(full)
     folder.own = (look.st_ino, look.st_mtime_ns, look.st_ctime_ns)
-    listing = list_folder(full, (".git", *secret))
+    listing = list_folder(full, (".git", *secret), unseen=unseen)
     reserved = [name for name in listing if name[0] == "." and is_reserved(name)]
     for name in reserved:
         del listing[name]

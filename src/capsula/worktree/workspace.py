@@ -144,8 +144,8 @@ class Workspace:
         """Raises InputError when a declared input can't be looked at or read."""
         now = self.clock()
         areas = place_inputs(self.recipe)
-        surveys = (survey(areas[0], self.hidden), survey(areas[1], self.hidden))
         kept = self.memory.inputs
+        surveys = (survey(areas[0], self.hidden, kept[0]), survey(areas[1], self.hidden, kept[1]))
         contents = (read_contents(surveys[0], kept[0], now), read_contents(surveys[1], kept[1], now))
         found = Inputs(surveys, contents, now)
         found.outside = self._outside(found)
@@ -177,8 +177,8 @@ class Workspace:
         """Raises InputError when something declared as output can't be read."""
         now = self.clock()
         areas = self._areas()
-        surveys = (survey(areas[0], self.hidden), survey(areas[1], self.hidden))
         kept = self.memory.outputs
+        surveys = (survey(areas[0], self.hidden, kept[0]), survey(areas[1], self.hidden, kept[1]))
         contents = (read_contents(surveys[0], kept[0], now), read_contents(surveys[1], kept[1], now))
         self.memory.outputs = (contents[0].kept, contents[1].kept)
         self.seen = Outputs(surveys, contents, now)

@@ -13,6 +13,7 @@ from capsula.core.tree import build, leaves
 from capsula.errors import InputError
 from capsula.worktree import digests
 from capsula.worktree.digests import CHUNK, Contents, hash_file, read_contents, still_same
+from capsula.worktree.listing import UNSEEN
 from capsula.worktree.survey import Survey, survey
 
 LATER = 10**9
@@ -236,8 +237,77 @@ def test_a_file_that_became_a_pipe_does_not_hang_us(tmp_path: Path) -> None:
         read_contents(found, {}, time.time_ns())
 
 
+def unseen(base: Path) -> Survey:
+    return survey(
+        place(Recipe(capsule_id="x", argv=(), root=str(base), cwd=str(base)), ("**",))[0], (), known=()
+    )
+
+
+def test_an_unseen_file_is_seen_when_it_is_read(base: Path) -> None:
+    sizes = {
+        "small": digests._SMALL - 1,
+        "middle": digests._SMALL,
+        "big": digests._BIG,
+        "bigger": digests._BIG + 1,
+    }
+    for name, size in sizes.items():
+        (base / "d" / name).write_bytes(os.urandom(size))
+    (base / "d/l").symlink_to("b")
+    found = unseen(base)
+    assert {seen for folder in found.folders.values() for seen in folder.listing.values()} >= {UNSEEN}
+    now = time.time_ns() + LATER
+    contents, expected = read_contents(found, {}, now), read(base, {})
+    assert found.same_as(look(base, "**"))
+    assert contents.hashes == expected.hashes
+    assert contents.kept == expected.kept
+    assert build(contents.leaves) == build(expected.leaves)
+    # And what was kept of it vouches for the files the next time.
+    assert read_contents(look(base, "**"), contents.kept, now).kept == contents.kept
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory", "nothing"])
+def test_an_unseen_file_that_stops_being_one_is_an_error(base: Path, kind: str) -> None:
+    found = unseen(base)
+    (base / "d/b").unlink()
+    if kind == "pipe":
+        os.mkfifo(base / "d/b")
+    elif kind == "link":
+        (base / "d/b").symlink_to("c")
+    elif kind == "directory":
+        (base / "d/b").mkdir()
+    with pytest.raises(InputError, match=r"d/b (stopped being a file|vanished)|can't read .*d/b"):
+        read_contents(found, {}, time.time_ns())
+
+
+@pytest.mark.parametrize("folders", [(12,), (1, 10, 1), (6, 6), (1,) * 12, (11, 1), (0, 12)])
+@pytest.mark.parametrize("wait", [0, LATER])
+def test_wherever_two_processes_share_the_work_the_result_is_the_same(
+    tmp_path: Path, folders: tuple[int, ...], wait: int, monkeypatch: pytest.MonkeyPatch, forked: list[int]
+) -> None:
+    for number, count in enumerate(folders):
+        folder = tmp_path / f"d{number}"
+        folder.mkdir()
+        for name in range(count):
+            (folder / f"\udc80{name}").write_bytes(b"%d" % name * (1 if name % 3 else digests._BIG))
+        (folder / "link").symlink_to("0")
+    now = time.time_ns() + wait
+    alone = read_contents(unseen(tmp_path), {}, now)
+    monkeypatch.setattr(digests, "_MANY", 4)
+    monkeypatch.setattr(digests, "_processors", lambda: 2)
+    found = unseen(tmp_path)
+    shared = read_contents(found, {}, now)
+    assert len(forked) == 1
+    assert found.same_as(look(tmp_path, "**"))
+    assert (shared.hashes, shared.kept, sorted(shared.fresh)) == (
+        alone.hashes,
+        alone.kept,
+        sorted(alone.fresh),
+    )
+    assert build(shared.leaves) == build(alone.leaves)
+
+
 @pytest.mark.parametrize(
-    "trouble", ["none", "no fork", "no pipe", "child dies", "vanished here", "vanished there"]
+    "trouble", ["none", "no fork", "no memfd_create", "child dies", "vanished here", "vanished there"]
 )
 def test_thousands_of_small_files_are_hashed_by_two_processes(
     base: Path, trouble: str, monkeypatch: pytest.MonkeyPatch, forked: list[int]
@@ -246,11 +316,11 @@ def test_thousands_of_small_files_are_hashed_by_two_processes(
     monkeypatch.setattr(digests, "_processors", lambda: 2)
     expected = read(base, {}).hashes
 
-    def refused() -> None:
+    def refused(*_: str) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
     found, names = look(base, "**"), ["a", "d/b", "d/c", "d/e/f"]
-    if trouble in ("no fork", "no pipe"):
+    if trouble in ("no fork", "no memfd_create"):
         monkeypatch.setattr(digests.posix, trouble[3:], refused)
     elif trouble == "child dies":
         parent = os.getpid()

@@ -198,7 +198,7 @@ def test_a_base_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_read_is_an_error(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(path: str, skipped: object = ()) -> None:
+    def refused(path: str, skipped: object, *, unseen: bool) -> None:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr("capsula.worktree.survey.list_folder", refused)
@@ -213,10 +213,10 @@ def test_a_directory_that_vanishes_in_between_is_an_error(
 
     real = module.list_folder
 
-    def vanishing(path: str, skipped: tuple[str, ...] = ()) -> object:
+    def vanishing(path: str, skipped: tuple[str, ...], *, unseen: bool) -> object:
         if path.endswith("/sub"):
             raise FileNotFoundError(2, "No such file", path)
-        return real(path, skipped)
+        return real(path, skipped, unseen=unseen)
 
     monkeypatch.setattr(module, "list_folder", vanishing)
     with pytest.raises(InputError, match="vanished"):
