@@ -24,7 +24,7 @@ MODULES = """
     execute/__init__ execute/process execute/relay execute/signals execute/spawn execute/stdio
     observe/__init__ observe/journal
     plugins/__init__ plugins/cached_run
-    probe/__init__ probe/environment
+    probe/__init__ probe/commit probe/environment
     store/__init__ store/burial store/disk store/files store/flight store/layout store/past store/size
     worktree/__init__ worktree/digests worktree/kept worktree/listing worktree/restore worktree/survey
     worktree/workspace

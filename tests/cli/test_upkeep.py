@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,3 +200,66 @@ def test_elsewhere_the_results_of_this_machine_are_looked_for(ws, tmp_path, kind
             assert ws.tool("cache", "verify", url).code == 0
     finally:
         server.stop()
+
+
+# ---------------------------------------------------------------------------------------------------- show
+
+
+def key_of(ws) -> str:
+    return ws.entries()[0].name
+
+
+def commit(ws) -> str:
+    for words in (("init", "-q"), ("add", "in.txt"), ("commit", "-q", "-m", "first"), ("rev-parse", "HEAD")):
+        git = ["git", "-c", "user.name=me", "-c", "user.email=me@host", *words]
+        done = subprocess.run(git, cwd=ws.root, env=ws.environ, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("kind", ["s3", "http", "grpc"])
+def test_a_result_that_is_only_elsewhere_is_shown_from_there(ws, request, tmp_path, kind) -> None:
+    if kind == "s3":
+        url = request.getfixturevalue("bucket").url
+        shutil.rmtree(ws.cache)
+        stop = lambda: None  # noqa: E731
+    else:
+        server = Nginx(tmp_path / "server") if kind == "http" else Casd(tmp_path / "server")
+        url = server.url if isinstance(server, Nginx) else f"grpc://{server.target}"
+        stop = server.stop
+    try:
+        ws.write("capsula.toml")
+        ws.write("in.txt", f"{kind} {time.time_ns()}")
+        made_from = commit(ws)
+        assert ws.capsule("-b", url, "-j", "https://ci/7", *ASK, do=DO).said == []
+        key = key_of(ws)
+        here = json.loads(ws.tool("cache", "show", key, "--json").out)
+        assert (here["commit"], here["store"]) == (made_from, str(ws.store))
+        size = (ws.store / "cas" / key[:2] / key).stat().st_size
+        shutil.rmtree(ws.cache)
+        assert ws.tool("cache", "show", key).code == 2
+        done = ws.tool("cache", "show", f"{key}/{size}", url, "--json")
+        assert done.code == 0, done
+        there = json.loads(done.out)
+        assert there == {**here, "store": url}
+        assert not ws.entries()
+        if kind != "grpc":
+            assert json.loads(ws.tool("cache", "show", key, url, "--json").out) == there
+        short = ws.tool("cache", "show", key[:12], url, "--json")
+        assert (short.code == 0) == (kind == "s3"), short
+        nothing = ws.tool("cache", "show", "0" * 64, url)
+        assert (nothing.code, nothing.out) == (2, "")
+        assert url in nothing.err
+    finally:
+        stop()
+
+
+def test_one_that_is_away_does_not_hide_the_next(ws, bucket) -> None:
+    key = key_of(ws)
+    shutil.rmtree(ws.cache)
+    away = f"http://127.0.0.1:{free_port()}"
+    done = ws.tool("cache", "show", key, away, bucket.url)
+    assert done.code == 0, done
+    assert bucket.url in done.out
+    done = ws.tool("cache", "show", "0" * 64, away, bucket.url)
+    assert done.code == 2
+    assert f"capsula: {away}: " in done.err

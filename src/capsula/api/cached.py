@@ -172,6 +172,7 @@ def made_by(origin: Origin) -> dict[str, Any]:
         "capsule": origin.record or None,
         "host": origin.host,
         "job": origin.job or None,
+        "commit": origin.commit or None,
         "started": recording.iso(origin.started_ns),
         "seconds": origin.seconds,
     }

@@ -90,6 +90,7 @@ def _made_by(origin: Origin) -> dict[str, object]:
     return {
         "run": origin.run,
         "job": origin.job,
+        "commit": origin.commit,
         "host": origin.host,
         "started_ns": origin.started_ns,
         "seconds": origin.seconds,

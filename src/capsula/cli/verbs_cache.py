@@ -148,8 +148,14 @@ def _add_remote_verbs(verbs: Verbs) -> None:
     pushing = add(verbs, "push", "send what waits to be sent to remote stores")
     pushing.add_argument("url", metavar="URL", nargs="*", help="to this remote store, too")
     pushing.set_defaults(verb=_push)
-    showing = add(verbs, "show", "one result: who made it, of what, and who vouches for it")
+    showing = add(
+        verbs,
+        "show",
+        "one result: who made it, of what, and who vouches for it",
+        "Where this machine hasn't got it, the configured remote stores are asked, and those of the addresses.",
+    )
     showing.add_argument("key", metavar="KEY", help="its key, or the beginning of it")
+    showing.add_argument("url", metavar="URL", nargs="*", help="ask this remote store, too")
     showing.add_argument("--json", action="store_true", help="as one JSON object")
     showing.set_defaults(verb=_show)
 
@@ -169,7 +175,7 @@ def _push(options: argparse.Namespace, target: Target, _: Sheet) -> int:
 def _show(options: argparse.Namespace, target: Target, sheet: Sheet) -> int:
     from capsula.cli import entry
 
-    return entry.show(target, sheet, options.key, as_json=options.json)
+    return entry.show(target, sheet, options.key, options.url, as_json=options.json)
 
 
 def _add_trash(trash: Parser) -> None:

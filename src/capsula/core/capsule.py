@@ -13,8 +13,8 @@ TYPE_URL = "type.capsula.dev/origin.v1"
 class Origin:
     """The run that made a result. A hit names it: what was restored was not built here.
 
-    `run` sorts by time; `job` is the user's own word (`--capsule_job`); `record` is the id of the capsule in a vault
-    that recorded it, "" if none did; `started_ns` is wall clock, `seconds` measured;
+    `run` sorts by time; `job` is the user's own word (`--capsule_job`); `commit` is what was checked out; `record` is
+    the id of the capsule in a vault that recorded it, "" if none did; `started_ns` is wall clock, `seconds` measured;
     `order` lists (descriptor, byte count) in the order of arrival; `verdict` of the last placebo: "", "same"
     or "differs".
     """
@@ -22,6 +22,7 @@ class Origin:
     __slots__ = (
         "argv",
         "capsule_id",
+        "commit",
         "host",
         "job",
         "order",
@@ -40,6 +41,7 @@ class Origin:
         argv: str = "",
         host: str = "",
         job: str = "",
+        commit: str = "",
         record: str = "",
         started_ns: int = 0,
         seconds: float = 0.0,
@@ -51,6 +53,7 @@ class Origin:
         self.argv = argv
         self.host = host
         self.job = job
+        self.commit = commit
         self.record = record
         self.started_ns = started_ns
         self.seconds = seconds
@@ -64,6 +67,7 @@ class Origin:
             ("command", self.argv),
             ("host", self.host),
             ("job", self.job),
+            ("commit", self.commit),
             ("capsule", self.record),
             ("started", str(self.started_ns)),
             ("seconds", f"{self.seconds:.6f}"),
@@ -97,6 +101,7 @@ def origin_from(content: bytes) -> Origin:
         argv=values.get("command", ""),
         host=values.get("host", ""),
         job=values.get("job", ""),
+        commit=values.get("commit", ""),
         record=values.get("capsule", ""),
         started_ns=started_ns,
         seconds=seconds,

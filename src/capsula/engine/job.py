@@ -90,13 +90,14 @@ class World:
     `replay` writes two logs (bytes, or the path of a file) in their order and answers the errno of output that is lost;
     `bury` moves a user's file to the trash and answers how to take it back; `say` is one line to the user; `spool`
     fetches a big log to a file; `record` is the id of the capsule in a vault that this run is recorded in, "" if it
-    isn't.
+    isn't; `commit` finds what is checked out, "" where that isn't known.
     """
 
     __slots__ = (
         "blobs",
         "bury",
         "cache",
+        "commit",
         "context",
         "execute",
         "flight",
@@ -127,7 +128,9 @@ class World:
         run_id: str,
         host: str,
         record: str = "",
+        commit: "Callable[[], str]" = str,
     ) -> None:
+        self.commit = commit
         self.tree = tree
         self.blobs = blobs
         self.cache = cache

@@ -52,6 +52,7 @@ def keep(attempt: Attempt, keyed: "Keyed", outcome: "Outcome") -> None:
         argv=mask(" ".join(recipe.argv))[:200],
         host=world.host,
         job=policy.job,
+        commit=world.commit(),
         record=world.record,
         started_ns=outcome.start_ns,
         seconds=outcome.seconds,

@@ -135,6 +135,7 @@ def compose(
         spool=lambda digest: spool(blobs, store_root, digest),
         run_id=new_run_id(),
         host=posix.uname().nodename,
+        commit=lambda: _commit(cwd, environ),
     )
     session = Session(
         settings=settings,
@@ -298,7 +299,8 @@ def execute(
 
 def _load_what_follows() -> None:
     """Modules that a miss needs after its command: loaded while the command starts, they cost nobody's time."""
-    import capsula.engine.keep  # noqa: F401
+    import capsula.engine.keep
+    import capsula.probe.commit  # noqa: F401
 
 
 def spool_directory(store_root: str) -> "str | None":
@@ -324,6 +326,12 @@ def spool(blobs: "BlobStore", store_root: str, digest: Digest) -> str:
 def new_run_id() -> str:
     """Sorts by time: milliseconds since 1970 in hexadecimal, then chance."""
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(5).hex()}"
+
+
+def _commit(cwd: str, environ: "dict[bytes, bytes]") -> str:
+    from capsula.probe.commit import checked_out
+
+    return checked_out(cwd, environ)
 
 
 def _replay(stdout: "bytes | str", stderr: "bytes | str", order: "tuple[tuple[int, int], ...]") -> int:

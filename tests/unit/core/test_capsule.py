@@ -25,6 +25,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
         argv=TEXT,
         host=TEXT,
         job=TEXT,
+        commit=TEXT,
         started_ns=st.integers(0, 1 << 62),
         seconds=st.integers(0, 10**9).map(lambda micros: micros / 1e6),
         order=st.lists(st.tuples(st.sampled_from([1, 2]), st.integers(0, 1 << 40)), max_size=4).map(tuple),
