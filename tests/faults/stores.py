@@ -65,7 +65,7 @@ class Stores(dict[str, Shared]):
     def stop(self) -> None:
         for shared in self.values():
             shared.proxy.stop()
-            shared.server.stop()
+            shared.server.kill()  # some wait for their clients first
 
 
 def another_machine(ws) -> None:

@@ -1,6 +1,8 @@
 """A server that a test started: it is there when its port answers, and gone when the test has ended."""
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -38,15 +40,19 @@ class Server:
         self.port = port
         self.log = log
         self._words, self._environ, self._is_ready = words, environ, is_ready or self._listens
-        self._start()
+        self.start()
 
     def restart(self) -> None:
         """Killed in the middle of whatever it does, and started anew."""
-        self.process.kill()
-        self.process.wait()
-        self._start()
+        self.kill()
+        self.start()
 
-    def _start(self) -> None:
+    def kill(self) -> None:
+        """With its workers, which would serve on without it."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def start(self) -> None:
         with self.log.open("ab") as file:
             self.process = subprocess.Popen(
                 self._words,
@@ -55,6 +61,7 @@ class Server:
                 stderr=file,
                 env=self._environ,
                 cwd=self.log.parent,
+                process_group=0,
             )
         self._wait(self._is_ready)
 

@@ -5,7 +5,8 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from servers.process import free_port
 
@@ -33,6 +34,8 @@ class Proxy:
         self.connections = 0
         self.faults = 0
         self._over = threading.Event()
+        self._going = threading.Event()
+        self._going.set()
         self.asked: Counter[str] = Counter()
         self.alter: Callable[[http.client.HTTPMessage], None] | None = None
         self._storm: tuple[int, Callable[[str, str], bool]] | None = None
@@ -58,6 +61,13 @@ class Proxy:
     ) -> None:
         """The next so many requests (verb, path) that it concerns get this status; others get what the server says."""
         self._storm, self._left, self._body = (status, concerns), times, body
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Meanwhile nobody learns that the server is away: who comes waits, and nothing ends."""
+        self._going.clear()
+        yield
+        self._going.set()
 
     def at_request_bytes(self, number: int, then: Callable[[], None]) -> None:
         """Once so many bytes have come from clients, and before they go on to the server, something happens."""
@@ -87,6 +97,7 @@ class Proxy:
 
     def stop(self) -> None:
         self._over.set()
+        self._going.set()
         if self._listener.fileno() >= 0:
             self.refuse()
         for thread in self._threads:
@@ -119,6 +130,7 @@ class Proxy:
                 self._pass(client)
 
     def _pass(self, client: socket.socket) -> None:
+        self._going.wait()
         try:
             server = socket.create_connection(("127.0.0.1", self.to), timeout=10)
         except OSError:
@@ -159,6 +171,7 @@ class Proxy:
                     break
         except OSError:
             pass
+        self._going.wait()
         _reset(server) if self.mode == "reset" else _end(server)
         _end(client)
 
