@@ -187,6 +187,6 @@ def large(part: Part, options: Options, endpoint: str) -> None:
 
 
 def unused_port() -> int:
-    from servers.process import free_port
+    from servers.ports import free_port
 
     return free_port()

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 SCRIPTS = Path(sys.executable).parent
-PATIENCE = 60
+PATIENCE = 200
 MARK = ".capsula-vault"
 GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 WHO = ("-c", "user.name=me", "-c", "user.email=me@host", "-c", "init.defaultBranch=main")
@@ -316,7 +316,7 @@ class Project:
             env={**self.environ, **more.pop("environ", {})},
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=200,
             **more,
         )
 

@@ -25,7 +25,7 @@ class Place:
             words,
             cwd=self.root,
             env=self.ws.environ,
-            timeout=60,
+            timeout=200,
             **{"stdin": subprocess.DEVNULL, "capture_output": True, **more},
         )
 

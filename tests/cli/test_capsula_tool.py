@@ -49,7 +49,7 @@ class Desk:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
         )
 
     def tool(self, *words: str | Path, code: int = 0, **environ: str | None) -> str:
@@ -130,7 +130,7 @@ def on_terminal(
             break
         shown += piece
     os.close(ours)
-    return shown.decode().replace("\r\n", "\n"), process.wait(60)
+    return shown.decode().replace("\r\n", "\n"), process.wait(200)
 
 
 @pytest.fixture
@@ -408,7 +408,7 @@ def test_gc_waits_for_another_sweep(desk: Desk) -> None:
         assert "waiting" in process.stderr.readline()
         assert process.poll() is None
         fcntl.flock(lock, fcntl.LOCK_UN)
-        stdout, _ = process.communicate(timeout=60)
+        stdout, _ = process.communicate(timeout=200)
     assert process.returncode == 0
     assert "Kept 1 result" in stdout
 
@@ -487,14 +487,16 @@ def test_a_store_of_limited_size_forgets_what_was_used_longest_ago_by_itself(des
     old = time.time() - 10_000
     for path in (*desk.files("ac"), *desk.files("cas")):
         os.utime(path, (old, old))
-    assert len(desk.files("ac")) == 6
-    deadline = time.monotonic() + 30
-    while len(desk.files("ac")) > 3 and time.monotonic() < deadline:
+    # A sweep runs in the background, and may take longer than the next run, whose result is young and stays.
+    first = set(desk.files("ac"))
+    assert len(first) == 6
+    deadline = time.monotonic() + 150
+    while len(first.intersection(desk.files("ac"))) > 3 and time.monotonic() < deadline:
         (desk.store / "size").write_text(f"{10**6} {int(time.time()) - 100}\n")
         desk.edit(f"again {time.monotonic()}")
         desk.copy("--store_size", "150K")
         time.sleep(0.2)
-    assert len(desk.files("ac")) <= 3
+    assert len(first.intersection(desk.files("ac"))) <= 3
     assert "all as they were stored" in desk.tool("cache", "verify")
 
 

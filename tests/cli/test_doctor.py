@@ -9,7 +9,7 @@ import pytest
 
 from servers.casd import Casd
 from servers.nginx import Nginx
-from servers.process import free_port
+from servers.ports import free_port
 from servers.seaweed import KEY, SECRET, Seaweed
 
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")

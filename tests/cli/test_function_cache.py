@@ -30,7 +30,7 @@ class Project:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=200,
         )
 
     def start(self, name="script.py", **more):
@@ -516,7 +516,7 @@ threads = [threading.Thread(target=lambda: print(work())) for _ in range(2)]
         second = project.start()
         assert "waiting for process" in second.stderr.readline()
         opened.write("done")
-    assert [process.communicate(timeout=60)[0] for process in (first, second)] == ["done\ndone\n"] * 2
+    assert [process.communicate(timeout=200)[0] for process in (first, second)] == ["done\ndone\n"] * 2
     assert project.ran == 1
 
 
@@ -545,7 +545,7 @@ except KeyboardInterrupt:
         assert second.stdout.readline() == "interrupted\n"
         assert "waiting for process" in second.stderr.readline()
         opened.write("done")
-    assert [process.communicate(timeout=60)[0] for process in (first, second)] == ["done\n"] * 2
+    assert [process.communicate(timeout=200)[0] for process in (first, second)] == ["done\n"] * 2
     assert project.ran == 1
     statuses = sorted(project.read("capsule.json", at)["status"] for at in range(3))
     assert statuses == ["finished", "finished", "interrupted"]
@@ -566,7 +566,7 @@ print(work())
     process = project.start()
     with open(gate, "w"):
         process.send_signal(signal.SIGKILL)
-        process.wait(60)
+        process.wait(200)
     project.ws.write("go")
     for _ in range(2):
         assert project.python(script).stdout == "1\n"

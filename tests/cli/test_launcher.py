@@ -57,7 +57,7 @@ def scripts(tmp_path: Path) -> Path:
 
 
 def run(*command: str | Path, **keywords: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **keywords)  # type: ignore[call-overload]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, **keywords)  # type: ignore[call-overload]
 
 
 def told(*command: str | Path, **keywords: object) -> dict[str, object]:

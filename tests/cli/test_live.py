@@ -102,7 +102,7 @@ def test_a_program_that_outlives_the_run_is_not_in_the_way(project):
     for name in ("begun", "gate", "ended"):
         os.mkfifo(project.root / name)
     script = f"{sys.executable} late.py 2>late.err >/dev/null & cat begun"
-    done = run(project, "capsula", "monitor", "-q", "sh", "-c", script, timeout=60)
+    done = run(project, "capsula", "monitor", "-q", "sh", "-c", script, timeout=200)
     assert done.returncode == 0, done
     (project.root / "gate").open("w").close()
     (project.root / "ended").read_bytes()

@@ -26,7 +26,7 @@ class Project:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=200,
             **more,
         )
 
@@ -244,7 +244,7 @@ def test_of_two_at_once_one_runs_and_the_other_hits(project):
         second = project.start(*DECLARED, command=command)
         assert "capsula: waiting for process" in second.stderr.readline()
         opened.write("done\n")
-    assert (first.communicate(timeout=60)[0], second.communicate(timeout=60)[0]) == ("done\n", "done\n")
+    assert (first.communicate(timeout=200)[0], second.communicate(timeout=60)[0]) == ("done\n", "done\n")
     assert project.ran == 1
     assert [project.read("capsule.json", at)["outcome"] for at in (0, 1)] == ["miss", "hit"]
 
@@ -255,7 +255,7 @@ def test_after_a_kill_the_next_one_runs_and_keeps_its_result(project):
     process = project.start(*DECLARED, command=command, start_new_session=True)
     with open(gate, "w"):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(60)
+        process.wait(200)
     project.ws.write("go")
     for _ in range(2):
         assert project.monitor(*DECLARED, command=command).stdout == "made\n"

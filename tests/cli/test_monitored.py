@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE = 60
+PATIENCE = 200
 # Until a signal comes. A shell that is about to `read` may miss it and wait for ever, one that waits for a child not.
 WAIT = 'exec 3<> "$GO"; cat <&3 > /dev/null 2>&1 & echo > "$STARTED"; wait'
 
@@ -72,18 +72,12 @@ def monitored(ws):
 
 
 def test_what_the_whole_tree_used_is_recorded(monitored):
-    hold = "x = bytearray(80 << 20); open('ready', 'a').write('1')"
-    wait = "while len(open('ready').read()) < 2: pass"
-    # The second look at the clock is there so that both are seen: three samples at least are taken in that time.
-    stay = "end = time.monotonic() + 2\nwhile time.monotonic() < end: time.sleep(0.01)"
-    code = f"import time\n{hold}\n{wait}\n{stay}"
-    monitored.ws.write("hold.py", code)
-    monitored.ws.write("ready")
-    done = monitored.run(
-        f"{sys.executable} -S hold.py & {sys.executable} -S hold.py & wait; head -c 5000000 /dev/zero"
-    )
-    assert done.returncode == 0, done
-    used, record = monitored.read("post-run-info.json")["resources"], monitored.read()
+    # How often it is looked at depends on what a look costs, and that on how much runs on the machine.
+    for seconds in (2, 12, 60):
+        used = run_the_tree(monitored, seconds)
+        if used["peak_memory"] >= 160 << 20:
+            break
+    record = monitored.read()
     assert used["peak_memory"] >= 160 << 20
     assert used["largest_process"] < 160 << 20
     assert record["peak_memory"] == used["peak_memory"]
@@ -97,6 +91,21 @@ def test_what_the_whole_tree_used_is_recorded(monitored):
     assert max(samples["rss"]) == used["peak_memory"] or used["largest_process"] == used["peak_memory"]
     assert samples["written"][-1] == used["written"]
     assert used["sampling_seconds"] > 0
+
+
+def run_the_tree(monitored, seconds):
+    """Two processes with 80 MiB each, together for so long, in one run; what was recorded of it."""
+    hold = "x = bytearray(80 << 20); open('ready', 'a').write('1')"
+    wait = "while len(open('ready').read()) < 2: pass"
+    stay = f"end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: time.sleep(0.01)"
+    code = f"import time\n{hold}\n{wait}\n{stay}"
+    monitored.ws.write("hold.py", code)
+    monitored.ws.write("ready")
+    done = monitored.run(
+        f"{sys.executable} -S hold.py & {sys.executable} -S hold.py & wait; head -c 5000000 /dev/zero"
+    )
+    assert done.returncode == 0, done
+    return monitored.read("post-run-info.json")["resources"]
 
 
 def test_a_short_command_has_its_numbers_too(monitored):
@@ -229,9 +238,10 @@ def test_a_signal_while_the_record_is_sealed_is_waited_for_and_the_second_is_not
 
 
 def test_one_signal_while_the_record_is_sealed_does_not_lose_it(monitored):
-    process = sealing(monitored, "echo told", 3 << 30)
+    process = sealing(monitored, "echo told", 1 << 43)
     process.send_signal(signal.SIGTERM)
     assert process.stderr.readline().startswith(b"capsula: the record is being sealed")
+    os.truncate(monitored.ws.path("large"), 0)
     assert process.wait(PATIENCE) == 0
     assert monitored.read()["status"] == "finished"
     assert monitored.read("post-run-info.json")["files"]["large"]["file_hash"] is not None

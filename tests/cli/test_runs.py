@@ -157,7 +157,7 @@ def test_logs_are_replayed_in_their_order(ws):
         assert process.stdout.readline() == line.encode() + b"\n"
         process.stdin.write(b"\n")
         process.stdin.flush()
-    assert process.wait(60) == 0
+    assert process.wait(200) == 0
     for _ in range(4):
         done = ws.capsule("-i", "in", do=do, stderr=subprocess.STDOUT)
         assert (done.ran, done.out) == (0, expected)

@@ -12,7 +12,8 @@ import pytest
 
 from servers.casd import Casd
 from servers.nginx import Nginx
-from servers.process import Server, free_port
+from servers.ports import free_port
+from servers.process import Server
 from servers.seaweed import KEY, SECRET, Seaweed
 
 KINDS = ("http", "s3", "grpc")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers.process import free_port
+from servers.ports import free_port
 from servers.receiver import Receiver
 
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")

@@ -38,7 +38,7 @@ def test_of_two_at_once_one_runs_and_the_other_waits_and_hits(ws, gates):
     follower = ws.start(*COPY, do=SLOW)
     assert until_waiting(follower) == leader.pid
     gates.go()
-    assert (leader.wait(60), follower.wait(60)) == (0, 0)
+    assert (leader.wait(200), follower.wait(60)) == (0, 0)
     assert (leader.stdout.read(), follower.stdout.read()) == (b"made\n", b"made\n")
     assert (ws.marks(), ws.read("out")) == (1, "one")
 
@@ -52,14 +52,14 @@ def test_in_two_checkouts_at_once_one_runs_and_the_other_gets_the_outputs(ws, ga
     follower = ws.start(*COPY, do=SLOW, cwd=other)
     until_waiting(follower)
     gates.go()
-    assert (leader.wait(60), follower.wait(60)) == (0, 0)
+    assert (leader.wait(200), follower.wait(60)) == (0, 0)
     assert (ws.marks(), (other / "out").read_text()) == (1, "one")
 
 
 def test_of_many_at_once_on_one_key_one_runs(ws):
     ws.write("in", "one")
     many = [ws.start(*COPY, do="cat in > out; echo made") for _ in range(12)]
-    assert [(process.wait(60), process.stdout.read()) for process in many] == [(0, b"made\n")] * 12
+    assert [(process.wait(200), process.stdout.read()) for process in many] == [(0, b"made\n")] * 12
     assert (ws.marks(), ws.read("out")) == (1, "one")
 
 
@@ -72,7 +72,7 @@ def test_of_many_at_once_on_many_keys_each_has_its_own_result(ws):
         (folder / "in").write_text(str(number % 6))
         many.append((folder, ws.start("-c", "id", *COPY, do="cat in > out", cwd=folder)))
     for number, (folder, process) in enumerate(many):
-        assert process.wait(60) == 0
+        assert process.wait(200) == 0
         assert (folder / "out").read_text() == str(number % 6)
     assert ws.marks() == 6
 
@@ -82,7 +82,7 @@ def test_different_keys_do_not_wait_for_each_other(ws, gates):
     gates.started()
     assert ws.capsule("-i", "in", "-o", "out2", do="cat in > out2").ran == 1
     gates.go()
-    assert leader.wait(60) == 0
+    assert leader.wait(200) == 0
 
 
 def test_when_the_leader_fails_the_follower_runs(ws, gates):
@@ -91,10 +91,10 @@ def test_when_the_leader_fails_the_follower_runs(ws, gates):
     follower = ws.start(*COPY, do=f"{SLOW}; exit 3")
     until_waiting(follower)
     gates.go()
-    assert leader.wait(60) == 3
+    assert leader.wait(200) == 3
     gates.started()
     gates.go()
-    assert follower.wait(60) == 3
+    assert follower.wait(200) == 3
     assert ws.marks() == 2
 
 
@@ -110,7 +110,7 @@ def test_when_the_leader_is_killed_the_follower_runs(ws, gates):
     os.close(alive)
     gates.started()
     gates.go()
-    assert follower.wait(60) == 0
+    assert follower.wait(200) == 0
     assert (ws.marks(), ws.read("out")) == (2, "one")
     assert ws.capsule(*COPY, do=SLOW).ran == 0
 
@@ -120,7 +120,7 @@ def test_killed_in_mid_run_leaves_no_entry(ws, gates, number):
     process = ws.start(*COPY, do=f"echo half > out; {SLOW}", start_new_session=True)
     gates.started()
     os.killpg(process.pid, number)
-    assert process.wait(60) == (-9 if number == signal.SIGKILL else 128 + number)
+    assert process.wait(200) == (-9 if number == signal.SIGKILL else 128 + number)
     assert ws.entries() == []
     assert ws.capsule(*COPY, do="cat in > out").ran == 1
     assert ws.read("out") == "one"
@@ -132,10 +132,10 @@ def test_a_placebo_beside_a_run_of_the_same_key_waits_and_compares(ws, gates):
     placebo = ws.start("-p", *COPY, do=SLOW)
     until_waiting(placebo)
     gates.go()
-    assert leader.wait(60) == 0
+    assert leader.wait(200) == 0
     gates.started()
     gates.go()
-    assert placebo.wait(60) == 0
+    assert placebo.wait(200) == 0
     assert b"deterministic" in placebo.stderr.read()
     assert ws.marks() == 2
 

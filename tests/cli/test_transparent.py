@@ -89,7 +89,7 @@ def test_a_signal_that_is_sent_to_us_reaches_the_command_once(ws, gates, name):
     process = ws.start(*COPY, do=do)
     gates()
     process.send_signal(getattr(signal, f"SIG{name}"))
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, out, err) == (9, f"got {name}\n".encode(), b"")
     assert ws.marks() == 1
 
@@ -99,7 +99,7 @@ def test_a_command_that_a_signal_ends_is_not_orphaned_or_run_again(ws, gates, nu
     process = ws.start(*COPY, do='ulimit -c 0; echo $$ > pid; exec 3<> "$GO"; echo > "$STARTED"; read _ <&3')
     gates()
     process.send_signal(number)
-    assert process.wait(60) == 128 + number
+    assert process.wait(200) == 128 + number
     assert (process.stderr.read(), ws.marks()) == (b"", 1)
     with pytest.raises(ProcessLookupError):
         os.kill(int(ws.read("pid")), 0)
@@ -111,7 +111,7 @@ def test_what_an_interrupted_command_made_is_not_kept(ws, gates, code):
     process = ws.start("--cache_failure", *COPY, do=do)
     gates()
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == code
+    assert process.wait(200) == code
     assert (
         process.stderr.read() == b"capsule: the result is not cached: the run was interrupted by signal 2\n"
     )
@@ -156,7 +156,7 @@ def test_output_comes_at_once(ws, gates):
     assert process.stdout.readline() == b"first\n"
     assert process.stderr.readline() == b"second\n"
     (ws.base / "go").write_text("\n")
-    assert process.wait(60) == 0
+    assert process.wait(200) == 0
 
 
 def test_a_reader_that_leaves_early_does_not_lose_the_result(ws, gates):
@@ -165,7 +165,7 @@ def test_a_reader_that_leaves_early_does_not_lose_the_result(ws, gates):
     assert process.stdout.readline() == b"first\n"
     process.stdout.close()
     (ws.base / "go").write_text("\n")
-    assert (process.wait(60), process.stderr.read()) == (0, b"")
+    assert (process.wait(200), process.stderr.read()) == (0, b"")
     ws.path("out").unlink()
     done = ws.capsule(*COPY, do=do)
     assert (done.ran, len(done.out), ws.read("out")) == (0, 300_006, "one")
@@ -236,7 +236,7 @@ def test_a_background_process_that_keeps_the_output_open_holds_nobody_up(ws, gat
     process = ws.start(*COPY, do=do)
     gates()
     assert process.stdout.readline() == b"told\n"
-    assert process.wait(60) == 0
+    assert process.wait(200) == 0
     assert b"not cached" in process.stderr.readline()
     (ws.base / "go").write_text("\n")
     assert process.stdout.read() == b"late\n"
@@ -306,7 +306,7 @@ def on_a_terminal(ws, *options, do):
     except OSError:  # the last one has closed it
         pass
     os.close(master)
-    return seen.decode(), process.wait(60)
+    return seen.decode(), process.wait(200)
 
 
 def test_a_terminal_stays_a_terminal(ws):

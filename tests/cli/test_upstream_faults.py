@@ -40,7 +40,7 @@ def test_output_swallowed(project):
     )  # fmt: skip
     project.ws.started.append(process)
     assert process.stdout.readline() == b"first\n", "while the command still runs"
-    out, err = process.communicate(b"go on\n", timeout=60)
+    out, err = process.communicate(b"go on\n", timeout=200)
     assert (out, err, process.returncode) == (b"second\n", b"warned\n", 0)
     after = project.read("post-run-info.json")
     assert (after["stdout"], after["stderr"]) == ("first\nsecond\n", "warned\n")
@@ -159,7 +159,7 @@ def test_two_captures_in_one_second_collide(project):
         subprocess.Popen(["capsula", "capture", "-q"], cwd=project.root, env=project.environ)
         for _ in range(4)
     ]
-    assert [process.wait(60) for process in processes] == [0] * 4
+    assert [process.wait(200) for process in processes] == [0] * 4
     assert len(project.capsules()) == 4
     assert {project.read("capsule.json", at)["status"] for at in range(4)} == {"finished"}
 
@@ -538,7 +538,7 @@ def test_interrupt_from_the_terminal_leaves_no_record(project):
     project.ws.started.append(process)
     assert process.stdout.readline() == b"in\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == -signal.SIGINT
+    assert process.wait(200) == -signal.SIGINT
     assert project.read("capsule.json")["status"] == "interrupted"
     assert project.read("post-run-info.json")["exception_info"]["exc_type"] == "KeyboardInterrupt"
 

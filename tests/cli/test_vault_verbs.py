@@ -25,7 +25,7 @@ class Vault:
         environ = {**self.ws.environ, **more.pop("environ", {})}
         return subprocess.run(
             ["capsula", *words], cwd=self.ws.root, env=environ, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, timeout=60, **more,
+            stdin=subprocess.DEVNULL, timeout=200, **more,
         )  # fmt: skip
 
     def monitor(self, *words: str) -> str:

@@ -19,7 +19,7 @@ from servers.seaweed import KEY, SECRET
 
 SCRIPTS = Path(sys.executable).parent
 HARNESS = Path(__file__).with_name("harness.py")
-PATIENCE = 120
+PATIENCE = 240
 # The directory may exist only where the prefix leads to.
 GO_TO = ("sh", "-c", 'cd "$0" && exec "$@"')
 

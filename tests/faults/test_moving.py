@@ -67,7 +67,7 @@ def test_inputs_that_never_stand_still(ws, seed):
             assert len(done.said) <= 2, done
     finally:
         stop.touch()
-        restless.wait(60)
+        restless.wait(200)
     # Whatever was stored meanwhile: for each state there can be, the answer is what the command makes of it.
     contents = ("", "one\n", "two\n")
     for state in [(a, b, c) for a in contents for b in contents for c in contents if a or b or c]:
@@ -126,7 +126,7 @@ def test_another_process_edits_while_the_command_runs(ws, seed):
                 process.wait(chance.random() * 0.08)
             except subprocess.TimeoutExpired:
                 ws.write(f"src/{chance.choice('ab')}", chance.choice(["one\n", "two\n", "b\n"]))
-        process.communicate(timeout=60)
+        process.communicate(timeout=200)
         assert process.returncode == 0
         done = ws.breaking(*OPTIONS, do=do)
         a, b = ws.read("src/a"), ws.read("src/b")

@@ -156,7 +156,7 @@ def test_a_server_that_starts_again_while_it_is_sent_to(ws, shared: Shared) -> N
     shared.proxy.at_request_bytes(len(CONTENT) // 2, halfway.set)
 
     def restart() -> None:
-        halfway.wait(60)
+        halfway.wait(200)
         shared.proxy.refuse()
         shared.proxy.listen()
 

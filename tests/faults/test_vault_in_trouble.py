@@ -18,7 +18,7 @@ class Vault:
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.ws.prefix, "capsula", *words], cwd=self.ws.root, env=self.ws.environ, capture_output=True,
-            text=True, stdin=subprocess.DEVNULL, timeout=60,
+            text=True, stdin=subprocess.DEVNULL, timeout=200,
         )  # fmt: skip
 
     def monitor(self, *words: str) -> None:
@@ -91,7 +91,7 @@ def test_on_a_full_disk_the_vault_answers(vault, mount):
     disk.fill()
     done = subprocess.run(
         [*disk.prefix, "capsula", "list", "-C", project, "--json"],
-        env=vault.ws.environ, capture_output=True, text=True, timeout=60,
+        env=vault.ws.environ, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 3), done
 
@@ -118,7 +118,7 @@ def test_a_kill_at_any_moment_leaves_whole_capsules(vault, words, moment):
     before = vault.runs()
     subprocess.run(
         [sys.executable, "-c", KILLER, str(moment), "os.rename,os.remove,os.rmdir,os.mkdir,sqlite3.connect", *words],
-        cwd=vault.ws.root, env=vault.ws.environ, capture_output=True, timeout=60,
+        cwd=vault.ws.root, env=vault.ws.environ, capture_output=True, timeout=200,
     )  # fmt: skip
     assert vault.runs() <= before
     assert set(vault.names()) == vault.runs()
@@ -140,7 +140,7 @@ def test_the_first_indexing_tells_how_far_it_is_on_a_terminal_only(vault):
         master, terminal = pty.openpty()
         done = subprocess.run(
             [sys.executable, "-c", script, "list"], cwd=vault.ws.root, env=vault.ws.environ,
-            stdout=subprocess.PIPE, stderr=terminal if is_terminal else subprocess.PIPE, timeout=60,
+            stdout=subprocess.PIPE, stderr=terminal if is_terminal else subprocess.PIPE, timeout=200,
         )  # fmt: skip
         os.close(terminal)
         said = b""

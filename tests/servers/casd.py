@@ -3,7 +3,8 @@
 from importlib.metadata import distribution
 from pathlib import Path
 
-from servers.process import Server, free_port
+from servers.ports import free_port
+from servers.process import Server
 
 
 def programs() -> Path:

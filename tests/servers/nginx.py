@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from servers.process import Server, free_port, program
+from servers.ports import free_port
+from servers.process import Server, program
 
 _CONFIG = """
 daemon off; {user} pid {base}/pid; error_log {base}/error.log; worker_processes 1;

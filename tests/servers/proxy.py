@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from servers.process import free_port
+from servers.ports import free_port
 
 # What comes from the server in a piece of at least so many bytes is part of a blob, not of an answer about one.
 A_BLOB = 2000

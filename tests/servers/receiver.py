@@ -29,7 +29,7 @@ class Receiver:
             def do_POST(self) -> None:
                 content = self.rfile.read(int(self.headers["Content-Length"]))
                 if owner.answer is None:
-                    owner.go.wait(60)
+                    owner.go.wait(200)
                     return
                 if owner.answer < 300:
                     headers = {name.lower(): value for name, value in self.headers.items()}

@@ -9,7 +9,8 @@ from pathlib import Path
 import obstore
 from obstore.store import S3Store
 
-from servers.process import Server, free_port
+from servers.ports import free_port
+from servers.process import Server
 
 KEY, SECRET = "testkey", "testsecret"
 

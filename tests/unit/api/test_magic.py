@@ -175,7 +175,7 @@ def kernel(project: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def ask(client: Any, source: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     messages: list[dict[str, Any]] = []
-    reply = client.execute_interactive(source, timeout=60, output_hook=messages.append, allow_stdin=False)
+    reply = client.execute_interactive(source, timeout=200, output_hook=messages.append, allow_stdin=False)
     return reply["content"], messages
 
 

@@ -16,7 +16,7 @@ import capsula
 
 DRIVER = Path(__file__).with_name("driver.py")
 SOURCE = Path(capsula.__file__).parent.parent
-PATIENCE = 60.0
+PATIENCE = 200.0
 
 
 def eventually(is_so: Callable[[], Any], what: str = "") -> Any:

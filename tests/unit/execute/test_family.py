@@ -56,7 +56,7 @@ class Command:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(60)
+        self.process.wait(200)
         self.process.stdout.close()
 
 
@@ -144,7 +144,7 @@ def test_one_that_has_ended_and_was_not_waited_for_still_tells(tools: SimpleName
     assert (usage.rss, usage.processes) == (0, 0)
     assert command.process.stdout is not None
     command.process.stdout.close()
-    command.process.wait(60)
+    command.process.wait(200)
     assert command.family.look().written >= 20 << 20
 
 

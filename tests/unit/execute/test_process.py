@@ -242,9 +242,11 @@ def test_a_signal_after_the_childs_end_ends_us(runner, tools, tmp_path, last):
 
 @pytest.mark.parametrize("last", [True, False])
 def test_a_signal_ends_us_when_the_child_has_ended_but_nobody_takes_its_output(runner, tools, last):
-    process = runner.start(*tools.python("import os; os.write(1, bytes(120_000)); os._exit(6)"), last=last)
+    code = "import os; os.write(1, bytes(120_000)); os.read(0, 1); os._exit(6)"
+    process = runner.start(*tools.python(code), last=last)
     # 64 KiB are in our stdout, the rest can't be passed on, and the child is gone.
     tools.eventually(lambda: tools.children_of(process.pid))
+    process.stdin.close()
     tools.eventually(lambda: not tools.children_of(process.pid))
 
     def ended():
@@ -262,13 +264,18 @@ def test_nothing_of_ours_is_left_open_or_running(runner):
 
 def test_several_commands_run_one_after_the_other_in_one_process(runner, tools):
     code = f"""
-import os, sys
+import os, sys, time
 sys.path.insert(0, {str(tools.source)!r})
 from capsula.execute.process import run_command
 before = sorted(os.listdir("/proc/self/fd")), sorted(os.listdir("/proc/self/task"))
 codes = [run_command(("sh", "-c", f"echo {{n}}; exit {{n}}"), dict(os.environb), spool_dir=None).exit_code
          for n in range(5)]
-after = sorted(os.listdir("/proc/self/fd")), sorted(os.listdir("/proc/self/task"))
+# A thread that has said its last word is still seen for a moment.
+for _ in range(6000):
+    after = sorted(os.listdir("/proc/self/fd")), sorted(os.listdir("/proc/self/task"))
+    if after == before:
+        break
+    time.sleep(0.01)
 assert codes == [0, 1, 2, 3, 4], codes
 assert before == after, (before, after)
 try:
@@ -289,7 +296,7 @@ def test_a_stream_that_is_always_full_is_read_in_larger_pieces_and_comes_whole(r
     if reader == "gone":
         process.stdout.close()
         process.stdout = None
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     done = runner.outcome()
     assert (process.returncode, err, done.stdout_size) == (0, b"", len(expected))
     assert out == (expected if reader == "there" else None)

@@ -252,8 +252,10 @@ def test_a_process_left_behind_that_never_stops_writing_does_not_hold_us(runner,
 
 def test_all_that_the_command_itself_wrote_is_there_however_slowly_it_is_taken(runner, tools):
     # Some of it in our stdout, some in our hands, and the rest in the command's pipe when it has long ended.
-    process = runner.start(*tools.python("import os; os.write(1, bytes(180_000)); os._exit(0)"))
+    code = "import os; os.write(1, bytes(180_000)); os.read(0, 1); os._exit(0)"
+    process = runner.start(*tools.python(code))
     tools.eventually(lambda: tools.children_of(process.pid))
+    process.stdin.close()
     tools.eventually(lambda: not tools.children_of(process.pid))
     late = time.monotonic() + 4 * relay.GRACE
     tools.eventually(lambda: time.monotonic() > late)

@@ -53,7 +53,7 @@ class Screen:
 
     def finish(self):
         """The outcome."""
-        assert self.process.wait(60) is not None
+        assert self.process.wait(200) is not None
         os.close(self.slave)
         self.slave = -1
         try:
@@ -157,8 +157,10 @@ def test_a_window_that_changes_is_no_matter_when_only_stdin_is_a_terminal(screen
 
 
 def test_the_command_is_told_of_a_new_size_when_its_terminal_has_it(screen, runner, tools):
-    # Not the controlling terminal, so the kernel tells nobody: what the child gets is from us.
-    process = runner.start(*tools.waiting(SIZE), popen={"stdout": screen.slave, "stderr": screen.slave})
+    # Not the controlling terminal, so the kernel tells nobody: what the child gets is from us. In a group of its own:
+    # we tell all of our group, and in that of the tests another one may be counting such signals.
+    popen = {"stdout": screen.slave, "stderr": screen.slave, "process_group": 0}
+    process = runner.start(*tools.waiting(SIZE), popen=popen)
     screen.until(b"ready\r\n")
     screen.resize(50, 120)
     process.send_signal(signal.SIGWINCH)
@@ -224,7 +226,7 @@ def test_a_terminal_that_hangs_up_ends_the_command(screen, tools):
     screen.start("sh", "-c", "echo ready; exec sleep 1000")
     screen.until(b"ready\r\n")
     screen.hang_up()
-    assert screen.process.wait(60) == 128 + signal.SIGHUP
+    assert screen.process.wait(200) == 128 + signal.SIGHUP
 
 
 # Plays the shell: starts a job in the foreground, and brings it back when it has been stopped.

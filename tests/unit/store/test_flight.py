@@ -15,7 +15,7 @@ import capsula
 from capsula.store.flight import Flights
 
 KEY = "a" * 64
-PATIENCE = 60.0
+PATIENCE = 200.0
 
 # Enters, says so, and leaves (or ends) when it is told to.
 HOLDER = f"""

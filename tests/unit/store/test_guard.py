@@ -39,13 +39,13 @@ class Hanging(MemoryRemote):
         self.refused: list[Exception] = []
 
     def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
-        self.go.wait(60)
+        self.go.wait(200)
         return None
 
     def fetch(self, digests, receive, deadline) -> None:
         receiver = receive(digests[0])
         receiver.write(b"be")
-        self.go.wait(60)
+        self.go.wait(200)
         for step in (lambda: receiver.write(b"gun"), receiver.finish, lambda: receive(digests[0])):
             try:
                 step()
@@ -130,7 +130,7 @@ def test_what_comes_too_late_is_not_written(guarded: Callable[..., Guarded], tmp
     with pytest.raises(StoreUnreachable):
         guarded(remote).fetch([digest], desk.receive, time.monotonic() + 0.2)
     remote.go.set()
-    assert remote.ended.wait(60)
+    assert remote.ended.wait(200)
     assert len(remote.refused) == 3
     assert desk.rests() == []
     assert not list(Path(desk.root).glob("cas/*/*"))

@@ -189,11 +189,11 @@ print("started" if size.maybe_sweep({root!r}, 100, 3000, now=time.time) else "no
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=60,
+        timeout=200,
     )
     assert found.stdout == "started\n"
     assert found.stderr == ""
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 150, "it waited for the sweep"
     report = tmp_path / "report"
     while not report.exists() or report.read_text().count("\n") < 5:
         time.sleep(0.01)
