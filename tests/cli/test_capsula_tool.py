@@ -173,7 +173,7 @@ def test_without_a_verb_it_lists_the_verbs_and_fails(desk: Desk, words: tuple[st
         ("history -n few", "few", "capsula history --help"),
         ("history --since 2x", "2x", "capsula history --help"),
         ("cache gc --max-size 1Q", "1Q", "capsula cache gc --help"),
-        ("cache stats more", "more", "capsula cache stats --help"),
+        ("cache clear more", "more", "capsula cache clear --help"),
         ("cache trash restore", "ID", "capsula cache trash restore --help"),
         ("-i src -- make", "runs no command", "capsule [options] -- command"),
         ("-- make", "runs no command", "capsule [options] -- command"),
