@@ -25,6 +25,7 @@ from capsula.plugins import cached_run
 from capsula.worktree import digests, listing
 from capsula.worktree.kept import Memory
 from capsula.worktree.workspace import Workspace
+from clocks import next_tick
 
 
 class Scene:
@@ -233,10 +234,7 @@ class Scene:
 
     def wait(self) -> None:
         """Until the next change has another time than the last."""
-        clock = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
-        before = time.clock_gettime_ns(clock)
-        while time.clock_gettime_ns(clock) == before:
-            time.sleep(0.0005)
+        next_tick()
 
 
 class Ran(BaseException):

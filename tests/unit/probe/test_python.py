@@ -23,6 +23,7 @@ from capsula.probe.installed import Check, Checker
 from capsula.probe.interpreter import called_by
 from capsula.probe.lock import pylock, requirements
 from capsula.probe.python import Memory, PythonProbe
+from clocks import next_tick
 
 NOW_NS = time.time_ns
 
@@ -186,6 +187,7 @@ class Site:
 
     def check(self, seconds: float = 60.0) -> Check:
         self.read.clear()
+        next_tick()  # what is changed after this check was not changed in the tick before it
         return Checker(str(self.memory), seconds).check(distributions([str(self.path)], []))
 
 

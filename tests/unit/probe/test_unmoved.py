@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from capsula.probe.unmoved import Watch
+from clocks import next_tick
 
 ENVIRON = {
     "PATH": os.environ["PATH"],
@@ -88,6 +89,7 @@ def test_something_has_happened(repository: Repository, event: str) -> None:
     watch = repository.watch()
     first = watch.state()
     assert first is not None
+    next_tick()
     EVENTS[event](repository)
     assert watch.state() != first
 
@@ -97,6 +99,7 @@ def test_a_moved_tag_is_another_state(repository: Repository) -> None:
     repository("commit", "-q", "--allow-empty", "-m", "two")
     watch = repository.watch()
     first = watch.state()
+    next_tick()
     repository("tag", "-f", "v1")
     assert watch.state() != first
 
