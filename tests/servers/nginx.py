@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from servers.certificates import Pair
 from servers.ports import free_port
 from servers.process import Server, program
 
@@ -14,7 +15,7 @@ http {{
     client_body_temp_path {base}/tmp/a; proxy_temp_path {base}/tmp/b; fastcgi_temp_path {base}/tmp/c;
     uwsgi_temp_path {base}/tmp/d; scgi_temp_path {base}/tmp/e;
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{tls};
         root {base}/data;
         location / {{ dav_methods PUT DELETE; create_full_put_path on; {auth} }}
     }}
@@ -23,16 +24,34 @@ http {{
 
 
 class Nginx(Server):
-    """`url` is the cache's; what it holds is below `data`. `password_file`: in the form of htpasswd."""
+    """`url` is the cache's; what it holds is below `data`. `password_file`: in the form of htpasswd.
 
-    def __init__(self, base: Path, password_file: Path | None = None) -> None:
+    `tls` is its certificate: then it wants one of each client that `clients` vouches for. `token`: the bearer's.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        password_file: Path | None = None,
+        *,
+        tls: Pair | None = None,
+        clients: Path | None = None,
+        token: str = "",
+    ) -> None:
         port = free_port()
         for name in ("data", "tmp"):
             (base / name).mkdir(parents=True)
         auth = f'auth_basic "cache"; auth_basic_user_file {password_file};' if password_file else ""
+        if token:
+            auth += f' if ($http_authorization != "Bearer {token}") {{ return 401; }}'
+        listens = ""
+        if tls is not None:
+            listens = f" ssl; ssl_certificate {tls.cert}; ssl_certificate_key {tls.key}"
+            if clients is not None:
+                listens += f"; ssl_verify_client on; ssl_client_certificate {clients}"
         user = "user root;" if os.geteuid() == 0 else ""
         config = base / "nginx.conf"
-        config.write_text(_CONFIG.format(base=base, port=port, auth=auth, user=user))
+        config.write_text(_CONFIG.format(base=base, port=port, auth=auth, user=user, tls=listens))
         self.data = base / "data"
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         super().__init__([program("nginx"), "-e", base / "error.log", "-c", config], port, base / "log")

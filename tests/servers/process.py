@@ -16,7 +16,7 @@ PATIENCE = 150.0
 def program(name: str) -> str:
     """Its path. A program that isn't there is a failure, not a reason to skip."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
-    assert path, f"{name} is not installed: `make test` sees to that"
+    assert path, f"{name} is not installed: `make test` or `make test-all` sees to that"
     return path
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from capsula.core.reapi import ActionResult
 from capsula.core.services import SHA256_FUNCTION, ZSTD
 from capsula.core.wire import decode, encode
 from capsula.core.wire import field as wire_field
+from servers.certificates import Pair
 
 _REAPI = "build.bazel.remote.execution.v2"
 _PIECE = 1 << 16
@@ -50,7 +52,10 @@ class Habits:
 @dataclass
 class Double:
     """`target` is host:port. `asked` counts calls by name, `sent` the bytes of writes, `offsets` where each began.
-    What `before` has for a call happens, once, before it is answered."""
+    What `before` has for a call happens, once, before it is answered.
+
+    `tls` is its certificate: then it wants one of each client that `clients` vouches for.
+    """
 
     habits: Habits = field(default_factory=Habits)
     blobs: dict[str, bytes] = field(default_factory=lambda: {EMPTY.hash: b""})
@@ -59,17 +64,27 @@ class Double:
     sent: int = 0
     offsets: list[int] = field(default_factory=list)
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
+    tls: Pair | None = None
+    clients: Path | None = None
 
     def __post_init__(self) -> None:
         self._partial: dict[str, bytearray] = {}
         self._server = grpc.server(ThreadPoolExecutor(16))
         for service, methods in self._services().items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
-        self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.target = f"127.0.0.1:{self._open()}"
         self._server.start()
 
     def stop(self) -> None:
         self._server.stop(None).wait()
+
+    def _open(self) -> int:
+        if self.tls is None:
+            return self._server.add_insecure_port("127.0.0.1:0")
+        own = (self.tls.key.read_bytes(), self.tls.cert.read_bytes())
+        trusted = self.clients.read_bytes() if self.clients is not None else None
+        credentials = grpc.ssl_server_credentials((own,), trusted, require_client_auth=trusted is not None)
+        return self._server.add_secure_port("127.0.0.1:0", credentials)
 
     # ------------------------------------------------------------------------------------------------ services
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from servers.installed import installed
-from servers.process import Server, free_port
+from servers.ports import free_port
+from servers.process import Server
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FACT = re.compile(r" +-> (?P<name>[^:]+): (?P<kind>\w+)\((?P<value>.*)\)$")

@@ -11,8 +11,9 @@ from obstore.store import S3Store
 
 from servers.ports import free_port
 from servers.process import Server
+from servers.s3 import KEY, SECRET, credentials, direct
 
-KEY, SECRET = "testkey", "testsecret"
+__all__ = ["KEY", "SECRET", "Seaweed"]
 
 
 class Seaweed(Server):
@@ -33,15 +34,12 @@ class Seaweed(Server):
             "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false", "-webdav=false",
             f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-bucket={self.bucket}", *others,
         ]  # fmt: skip
-        environ = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+        environ = {**os.environ, **credentials()}
         super().__init__(words, port, base.parent / f"{base.name}.log", environ=environ, is_ready=self._takes)
 
     def store(self, bucket: str = "") -> S3Store:
         """As somebody who knows the key."""
-        return S3Store(
-            bucket or self.bucket, endpoint=self.url, region="us-east-1", access_key_id=KEY, secret_access_key=SECRET,
-            client_options={"allow_http": True}, retry_config={"max_retries": 0}, virtual_hosted_style_request=False,
-        )  # fmt: skip
+        return direct(self.url, bucket or self.bucket)
 
     def remove_bucket(self, name: str) -> None:
         """With all that is in it."""

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ from capsula.core.flagged import TEXT_LIMIT, look
 from capsula.core.hiding import telling_values
 from capsula.core.names import printable
 from capsula.core.secrets import mask
-from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, UsageError, in_one_line
+from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, in_one_line
 from capsula.store.disk import DiskStore
 from capsula.store.guard import Breaker, Guarded
 from capsula.store.late import Late
@@ -232,11 +231,9 @@ def open_remote(url: str, settings: "Settings") -> "Remote":
 
         context = None
         if scheme == "https" and (settings.remote_ca or settings.remote_cert):
-            import ssl
+            from capsula.plugins import certificates
 
-            context = ssl.create_default_context(cafile=settings.remote_ca)
-            if settings.remote_cert:
-                context.load_cert_chain(settings.remote_cert, settings.remote_key)
+            context = certificates.context(settings)
         return HttpStore(url, headers=headers(settings, url), context=context)
     if scheme in ("s3", "gs", "az"):
         try:
@@ -258,24 +255,24 @@ def open_remote(url: str, settings: "Settings") -> "Remote":
 def _open_reapi(url: str, settings: "Settings") -> "Remote":
     """grpc://host:port/instance, with TLS as grpcs://"""
     try:
-        from capsula.store.calls import Certificates
         from capsula.store.reapi import ReapiStore
     except ImportError as error:
         raise _missing(mask(url), error, "grpc") from error
     parts = urlsplit(url)
     instance = parts.path.strip("/")
     port = parts.port or _PORTS[parts.scheme]
-    certificates = None
+    given = None
     if parts.scheme == "grpcs":
-        files = (settings.remote_ca, settings.remote_key, settings.remote_cert)
-        certificates = Certificates(*(_read(path) if path else None for path in files))
+        from capsula.plugins.certificates import certificates
+
+        given = certificates(settings)
     name = f"{parts.scheme}://{parts.hostname}:{port}" + (f"/{instance}" if instance else "")
     return ReapiStore(
         name,
         f"{parts.hostname}:{port}",
         instance,
         headers=headers(settings, url),
-        certificates=certificates,
+        certificates=given,
     )
 
 
@@ -285,13 +282,14 @@ def _signed(remote: "Remote", settings: "Settings") -> "Remote":
         return remote
     try:
         from capsula.config.trust import read_trust
+        from capsula.plugins.certificates import read
         from capsula.store.signed import Claim, Signed, Signer, read_private
     except ImportError as error:
         raise _missing("signatures", error, "sign") from error
     signer = None
     if settings.sign_key:
         name, from_environment = settings.sign_key.removeprefix("env:"), settings.sign_key.startswith("env:")
-        pem = os.environ.get(name, "").encode() if from_environment else _read(name)
+        pem = os.environ.get(name, "").encode() if from_environment else read(name)
         builder = settings.builder or f"{os.environ.get('USER', '')}@{os.uname().nodename}"
         claim = Claim("", builder, settings.ref or _ref(os.environ), _run(os.environ), settings.tier, 0)
         signer = Signer(read_private(pem, settings.sign_key), claim)
@@ -325,13 +323,6 @@ def _run(environ: Mapping[str, str]) -> str:
         place = f"{environ.get('GITHUB_SERVER_URL', '')}/{environ.get('GITHUB_REPOSITORY', '')}"
         return f"{place}/actions/runs/{run}"
     return environ.get("CI_JOB_URL") or environ.get("BUILD_URL") or environ.get("BUILDKITE_BUILD_URL") or ""
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}") from error
 
 
 def headers(settings: "Settings", url: str) -> Mapping[str, str]:

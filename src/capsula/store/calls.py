@@ -1,17 +1,27 @@
 """Calls of a server by gRPC: our own messages on the wire, each call in its time, and what a refusal means."""
 
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import grpc
-
 from capsula.core.services import RequestMetadata, Status, ToolDetails
 from capsula.core.wire import Message, decode, encode
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable
 from capsula.store.guard import in_time
+from capsula.store.handshake import refusal
+
+# It would tell of each handshake that fails on our standard error, which is the command's. It reads the variable when
+# it is loaded, and no command gets to see it: this is not os.environ.
+_is_silenced = not {"GRPC_VERBOSITY", "GRPC_TRACE"} & os.environ.keys()
+if _is_silenced:
+    os.putenv("GRPC_VERBOSITY", "NONE")
+import grpc  # noqa: E402
+
+if _is_silenced:
+    os.unsetenv("GRPC_VERBOSITY")
 
 T = TypeVar("T", bound=Message)
 
@@ -67,6 +77,7 @@ class Calls:
         certificates: Certificates | None,
     ) -> None:
         self.name = name
+        self._is_secure = certificates is not None
         metadata = RequestMetadata(
             tool_details=ToolDetails(tool_name="capsula"), tool_invocation_id=str(uuid.uuid4())
         )
@@ -128,10 +139,17 @@ class Calls:
         return self._refused(code, details)
 
     def _refused(self, code: grpc.StatusCode, details: str) -> StoreError:
-        what = f"{self.name}: {code.name}: {' '.join(details.split())[:200]}".rstrip(": ")
+        said = " ".join(details.rpartition("last error: ")[2].split())
+        if self._is_secure and code in _RETRY and (untrusting := refusal(self.name, said)):
+            return untrusting
+        what = f"{self.name}: {code.name}: {said.removeprefix(f'{code.name}: ')[:200]}".rstrip(": ")
         if code == grpc.StatusCode.UNIMPLEMENTED:
             return Unimplemented(what)
         if code in _RETRY:
-            return StoreUnreachable(what)
+            # Whom the server doesn't let in is told no reason with TLS 1.3.
+            is_shut = self._is_secure and said.endswith("Socket closed")
+            return StoreUnreachable(
+                what, hint="does it want a client certificate? --remote_cert" if is_shut else ""
+            )
         refused = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
         return StoreError(what, hint="--remote_header, --remote_cert" if code in refused else "")

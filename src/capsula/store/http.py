@@ -15,12 +15,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from capsula.core.digest import Digest
+from capsula.core.names import printable
 from capsula.core.reapi import ActionResult
 from capsula.core.wire import decode, encode
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable, UsageError
 from capsula.ports import Receiver
 from capsula.store import clock
 from capsula.store.guard import SILENCE_SECONDS, in_time
+from capsula.store.handshake import refusal
 from capsula.store.parallel import each
 from capsula.store.receive import receiving
 
@@ -29,6 +31,7 @@ CHUNK = 1 << 18
 # An entry is a few kilobytes for each hundred outputs; beyond this it is none.
 _LARGEST_ENTRY = 64 << 20
 _IN_CLEAR = "what is sent can be read on the way: https:// can't"
+_LARGEST_PAGE = 4096
 # Not now, but perhaps in a moment.
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 
@@ -165,6 +168,8 @@ class HttpStore:
                 return connection, connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
+                if isinstance(error, ssl.SSLError) and (refused := refusal(self.name, str(error))):
+                    raise refused from error
                 if not (was_open and isinstance(error, ConnectionError)):
                     raise StoreUnreachable(f"{self.name}: {_told(error)}") from error
             except BaseException:
@@ -195,11 +200,20 @@ class HttpStore:
     def _expect(self, answer: http.client.HTTPResponse, good: tuple[int, ...]) -> None:
         if answer.status in good:
             return
-        what = f"{self.name}: {answer.status} {answer.reason}".rstrip()
+        what = f"{self.name}: {answer.status} {_title(answer) or answer.reason}".rstrip()
         if answer.status in _LATER:
             raise StoreUnreachable(what)
         hint = "the credentials in the address, or --remote_header" if answer.status in (401, 403) else ""
+        if "certificate" in what:
+            hint = "--remote_cert, --remote_key"
         raise StoreError(what, hint=hint)
+
+
+def _title(answer: http.client.HTTPResponse) -> str:
+    """Of the page that people get to see: that nginx wants a certificate is said nowhere else."""
+    page = answer.read(_LARGEST_PAGE).decode("utf-8", "replace") if answer.status == 400 else ""
+    title = page.partition("<title>")[2].partition("</title>")[0]
+    return printable(" ".join(title.removeprefix(str(answer.status)).split()))[:100]
 
 
 def _all(answer: http.client.HTTPResponse, limit: int) -> bytes:
