@@ -64,6 +64,10 @@ class ActionCache(Protocol):
         """
         ...
 
+    def let_go(self) -> None:
+        """What was brought has been used, or isn't needed any more. Raises nothing."""
+        ...
+
 
 class Receiver(Protocol):
     """Where one blob goes, piece by piece. Its bytes are verified there: `write` and `finish` raise BlobCorrupt."""

@@ -107,7 +107,12 @@ def _composed(
     """The run, and why it has no store if it has none: the command runs all the same, with the inputs hash in its
     environment."""
     try:
-        return compose(settings, cwd=cwd, environ=environ, say=say), None
+        session = compose(settings, cwd=cwd, environ=environ, say=say)
+        if session.remotes is not None:
+            from capsula.plugins.later import put_off
+
+            put_off()
+        return session, None
     except (NotAvailable, StoreError) as error:
         settings.backend, settings.remote = "dummy", ()
         return compose(settings, cwd=cwd, environ=environ, say=say), error

@@ -199,6 +199,7 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
         attempt.entry = None
         return False
     finally:
+        world.cache.let_go()
         report.mark("restore", began)
     report.outcome, report.why = HIT, "nothing that it depends on has changed"
     report.exit_code, report.nodes = entry.result.exit_code, entry.nodes

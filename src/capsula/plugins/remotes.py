@@ -1,19 +1,11 @@
 """The remotes of a run: from settings to guarded stores, and the sending of what was made."""
 
-import json
+from __future__ import annotations
+
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from capsula.core.digest import Digest
-from capsula.core.flagged import TEXT_LIMIT, look
-from capsula.core.hiding import telling_values
 from capsula.core.names import printable
 from capsula.core.secrets import mask
 from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, in_one_line
@@ -21,13 +13,17 @@ from capsula.store.disk import DiskStore
 from capsula.store.guard import Breaker, Guarded
 from capsula.store.late import Late
 from capsula.store.layout import blob_path
-from capsula.store.outbox import Outbox, empty
 from capsula.store.sealed import Sealed
 from capsula.store.tiers import Tiers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from capsula.config.settings import Settings
+    from capsula.core.digest import Digest
     from capsula.ports import Remote
+    from capsula.store.outbox import Outbox
 
 LOCAL = ("disk", "dummy")
 S3_OPTIONS = (
@@ -65,9 +61,9 @@ class Remotes:
     Without `--local`, what comes and goes is kept in a directory that is gone when the run has ended.
     """
 
-    def __init__(self, settings: "Settings", root: str, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, root: str, say: Callable[[str], None]) -> None:
         self.root = root
-        self.scratch = "" if settings.local else tempfile.mkdtemp(prefix="capsula-")
+        self.scratch = "" if settings.local else _scratch()
         self._settings = settings
         near = DiskStore(self.scratch or root, now=time.time)
         self.stores = list(_opened(settings, root, say))
@@ -100,12 +96,17 @@ class Remotes:
 
     def _outbox(self, remote: Guarded) -> Outbox:
         """What only this run has can't be sent by a later one, and what waits here isn't in what this run has."""
+        from capsula.store.outbox import Outbox
+
         return Outbox(self.scratch or self.root, remote.name)
 
     def _may_leave(self, action: Digest, say: Callable[[str], None]) -> bool:
         """Whether nothing in a result looks like a credential, or it doesn't matter to whoever asks."""
         if self._settings.allow_secrets:
             return True
+        from capsula.core.flagged import look
+        from capsula.core.hiding import telling_values
+
         try:
             result = self.tiers.near.lookup(action)
             found = (
@@ -119,6 +120,8 @@ class Remotes:
         return not found
 
     def _start_of(self, digest: Digest) -> bytes:
+        from capsula.core.flagged import TEXT_LIMIT
+
         if digest.size_bytes <= TEXT_LIMIT:
             return self.tiers.near.read(digest)
         with open(blob_path(self.scratch or self.root, digest.hash), "rb") as file:
@@ -128,9 +131,13 @@ class Remotes:
         for remote in self.stores:
             remote.close()
         if self.scratch:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            from capsula.worktree.restore import remove_tree
+
+            remove_tree(self.scratch)
 
     def _send_now(self, writers: list[Guarded], own: list[Digest], say: Callable[[str], None]) -> None:
+        from capsula.store.outbox import empty
+
         until = time.monotonic() + self._settings.upload_timeout
         writers = [remote for remote in writers if not remote.is_left_alone()]
         for at, remote in enumerate(writers):
@@ -143,7 +150,13 @@ class Remotes:
                 say(f"not sent: {error.what}{later}")
 
 
-def _opened(settings: "Settings", root: str, say: Callable[[str], None]) -> Iterator[Guarded]:
+def _scratch() -> str:
+    from tempfile import mkdtemp
+
+    return mkdtemp(prefix="capsula-")
+
+
+def _opened(settings: Settings, root: str, say: Callable[[str], None]) -> Iterator[Guarded]:
     """One that can't be is said, and is as if it weren't named; but for those who want no run without it."""
     for url in urls(settings):
         try:
@@ -154,15 +167,15 @@ def _opened(settings: "Settings", root: str, say: Callable[[str], None]) -> Iter
             say(f"{in_one_line(error)}; going on without it")
 
 
-def _guarded(url: str, settings: "Settings", breaker: Breaker) -> Guarded:
-    def opened() -> "Remote":
+def _guarded(url: str, settings: Settings, breaker: Breaker) -> Guarded:
+    def opened() -> Remote:
         return _signed(Sealed(open_remote(url, settings)), settings)
 
     name = _name(url, settings)
     return Guarded(Late(name, opened) if name else opened(), breaker)
 
 
-def _name(url: str, settings: "Settings") -> str:
+def _name(url: str, settings: Settings) -> str:
     """What people call the store at this address, without credentials; "" for one that can't be at all."""
     if url == "s3":
         bucket = settings.s3_bucket or settings.s3_bucket_objects
@@ -177,9 +190,11 @@ def _name(url: str, settings: "Settings") -> str:
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
-def send_all(settings: "Settings", root: str, *, is_patient: bool = False) -> list[StoreError]:
+def send_all(settings: Settings, root: str, *, is_patient: bool = False) -> list[StoreError]:
     """Send what waits in this store; what keeps some of it from being sent. A remote that failed a moment ago is left
     alone, unless somebody asked for it and waits (`is_patient`)."""
+    from capsula.store.outbox import Outbox, empty
+
     found = []
     near = DiskStore(root, now=time.time)
     for url in urls(settings):
@@ -193,8 +208,12 @@ def send_all(settings: "Settings", root: str, *, is_patient: bool = False) -> li
     return found
 
 
-def leave_to_another(settings: "Settings", root: str) -> None:
+def leave_to_another(settings: Settings, root: str) -> None:
     """Start a process of its own that sends what waits. The settings, which may hold credentials, go through a pipe."""
+    import json
+    import subprocess
+    import sys
+
     asked = {name: getattr(settings, name) for name in HANDED_ON}
     asked |= {name: _found_from_anywhere(getattr(settings, name)) for name in FILES_HANDED_ON}
     process = subprocess.Popen(
@@ -212,18 +231,20 @@ def leave_to_another(settings: "Settings", root: str) -> None:
 
 def _found_from_anywhere(path: str | None) -> str | None:
     """A program may be named without a directory, and a key be in a variable."""
-    if path is None or path.startswith("env:") or (os.sep not in path and shutil.which(path)):
+    from shutil import which
+
+    if path is None or path.startswith("env:") or (os.sep not in path and which(path)):
         return path
     return os.path.abspath(os.path.expanduser(path))
 
 
-def urls(settings: "Settings") -> list[str]:
+def urls(settings: Settings) -> list[str]:
     """In the order in which they are asked."""
     found = [] if settings.backend in LOCAL else [settings.backend]
     return [] if settings.remote_mode == "off" else list(dict.fromkeys((*found, *settings.remote)))
 
 
-def open_remote(url: str, settings: "Settings") -> "Remote":
+def open_remote(url: str, settings: Settings) -> Remote:
     """The store at this address. NotAvailable for a kind that isn't built, or whose library isn't installed."""
     scheme = url.partition("://")[0]
     if scheme in ("http", "https"):
@@ -252,7 +273,7 @@ def open_remote(url: str, settings: "Settings") -> "Remote":
     )
 
 
-def _open_reapi(url: str, settings: "Settings") -> "Remote":
+def _open_reapi(url: str, settings: Settings) -> Remote:
     """grpc://host:port/instance, with TLS as grpcs://"""
     try:
         from capsula.store.reapi import ReapiStore
@@ -276,7 +297,7 @@ def _open_reapi(url: str, settings: "Settings") -> "Remote":
     )
 
 
-def _signed(remote: "Remote", settings: "Settings") -> "Remote":
+def _signed(remote: Remote, settings: Settings) -> Remote:
     """With a key, what we send is signed; with a file of trusted keys, what we get has to be."""
     if not settings.sign_key and not settings.trust:
         return remote
@@ -325,7 +346,7 @@ def _run(environ: Mapping[str, str]) -> str:
     return environ.get("CI_JOB_URL") or environ.get("BUILD_URL") or environ.get("BUILDKITE_BUILD_URL") or ""
 
 
-def headers(settings: "Settings", url: str) -> Mapping[str, str]:
+def headers(settings: Settings, url: str) -> Mapping[str, str]:
     """Those of the credential helper for this address, and over them those that were given."""
     given = (text.partition(":") for text in settings.remote_header)
     helped: Mapping[str, str] = {}

@@ -5,31 +5,34 @@ are read here; single sign-on and assumed roles need boto3, which is asked if it
 containers are found by obstore itself.
 """
 
-import configparser
-import json
-import shlex
-import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
+
+import os
 
 from capsula.errors import NotAvailable, StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _PROCESS_SECONDS = 60
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _NEEDS_BOTO = ("sso_session", "sso_start_url", "role_arn", "web_identity_token_file")
 
 
-@dataclass(frozen=True, slots=True)
 class Profile:
     """What is known of a profile. `credentials` is called when they are needed, and again when they have expired;
     None: whoever speaks to the store finds them by itself."""
 
-    region: str | None = None
-    endpoint: str | None = None
-    credentials: Any = None
+    __slots__ = ("credentials", "endpoint", "region")
+
+    def __init__(
+        self, region: str | None = None, endpoint: str | None = None, credentials: Any = None
+    ) -> None:
+        self.region = region
+        self.endpoint = endpoint
+        self.credentials = credentials
 
 
 def profile(environ: Mapping[str, str]) -> Profile:
@@ -52,9 +55,9 @@ def profile(environ: Mapping[str, str]) -> Profile:
 
 
 def _facts(environ: Mapping[str, str], name: str) -> dict[str, str]:
-    home = Path(environ.get("HOME") or "/nonexistent")
-    config = environ.get("AWS_CONFIG_FILE") or home / ".aws" / "config"
-    shared = environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws" / "credentials"
+    home = environ.get("HOME") or "/nonexistent"
+    config = environ.get("AWS_CONFIG_FILE") or f"{home}/.aws/config"
+    shared = environ.get("AWS_SHARED_CREDENTIALS_FILE") or f"{home}/.aws/credentials"
     facts = _section(config, name if name == "default" else f"profile {name}")
     services = facts.get("services")
     if services:
@@ -63,7 +66,11 @@ def _facts(environ: Mapping[str, str], name: str) -> dict[str, str]:
     return {**facts, **_nested(facts.get("s3", "")), **_section(shared, name)}
 
 
-def _section(path: str | Path, name: str) -> dict[str, str]:
+def _section(path: str, name: str) -> dict[str, str]:
+    if not os.path.lexists(path):
+        return {}
+    import configparser
+
     parser = configparser.RawConfigParser(default_section="\0", strict=False)
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -97,6 +104,11 @@ def _credentials(facts: Mapping[str, str], name: str) -> Any:
 
 
 def _from_process(command: str) -> dict[str, Any]:
+    import json
+    import shlex
+    import subprocess
+    from datetime import UTC, datetime
+
     try:
         done = subprocess.run(
             shlex.split(command),

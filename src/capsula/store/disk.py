@@ -129,6 +129,13 @@ class DiskStore:
             raise refusal(error, self.root, "write") from error
         return digest
 
+    def keep(self, name: str, content: bytes) -> None:
+        """Put what is known to have this hash."""
+        try:
+            self._write(blob_path(self.root, name), content, 0o400)
+        except OSError as error:
+            raise refusal(error, self.root, "write") from error
+
     def put_file(self, path: str) -> Digest:
         """OutputError if `path` is not a regular file (links aren't followed) or can't be read."""
         source = files.open_regular(path)
@@ -184,6 +191,9 @@ class DiskStore:
         self, action: Digest, result: "ActionResult", digests: "Sequence[Digest]", patience: float
     ) -> None:
         """Nothing is nearer than here."""
+
+    def let_go(self) -> None:
+        """And nothing of it in memory."""
 
     def touch(self, action: Digest) -> bool:
         """Count a use of the entry without reading it; False if there is none."""

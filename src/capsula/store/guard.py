@@ -6,23 +6,25 @@ in a thread of its own, and at its deadline it is left to itself. It can do no h
 refused.
 """
 
+from __future__ import annotations
+
 import os
-import random
 import time
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable, Sequence
-from hashlib import sha256
 from math import inf
 
-from capsula.core.digest import Digest
-from capsula.core.reapi import ActionResult
+from capsula.core.digest import sha256
 from capsula.errors import CapsulaError, StoreError, StoreUnreachable
-from capsula.ports import Holdings, Receiver, Remote
 from capsula.store.layout import REMOTES, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
+
+    from capsula.core.digest import Digest
+    from capsula.core.reapi import ActionResult
+    from capsula.ports import Holdings, Receiver, Remote
 
     T = TypeVar("T")
 
@@ -160,6 +162,8 @@ class Guarded:
             try:
                 answer = self._in_time(work, deadline, patience)
             except StoreUnreachable:
+                import random
+
                 wait = random.uniform(0.02, 0.05) * 4**number
                 if number < TRIES and time.monotonic() + wait < min(deadline, patience()):
                     self._pause(wait)

@@ -2,13 +2,19 @@
 it, reads no key and asks no helper for credentials.
 """
 
-from _thread import allocate_lock
-from collections.abc import Callable, Sequence
+from __future__ import annotations
 
-from capsula.core.digest import Digest
-from capsula.core.reapi import ActionResult
+from _thread import allocate_lock
+
 from capsula.errors import CapsulaError, StoreError
-from capsula.ports import Holdings, Receiver, Remote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from capsula.core.digest import Digest
+    from capsula.core.reapi import ActionResult
+    from capsula.ports import Holdings, Receiver, Remote
 
 
 class Late:

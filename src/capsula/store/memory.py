@@ -78,6 +78,9 @@ class MemoryStore:
     ) -> None:
         pass
 
+    def let_go(self) -> None:
+        pass
+
     def remove(self, action: Digest) -> None:
         self._entries.pop(action.hash, None)
 
@@ -127,6 +130,9 @@ class DummyStore:
     def bring(
         self, action: Digest, result: "ActionResult", digests: "Sequence[Digest]", patience: float
     ) -> None:
+        pass
+
+    def let_go(self) -> None:
         pass
 
     def remove(self, action: Digest) -> None:

@@ -10,8 +10,6 @@ anything, and no object of these is ever changed to something else: two writers 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from html import unescape
 from typing import Any
 
 import obstore
@@ -64,13 +62,15 @@ _HINTS = (
 _NOT_ALLOWED = "may the credentials do that? S3: s3:GetObject, s3:ListBucket, and s3:PutObject to write"
 
 
-@dataclass(frozen=True, slots=True)
 class Places:
     """Where entries are, where blobs are written to, and where they are read from: stores of obstore's."""
 
-    entries: Any
-    uploads: Any
-    downloads: Any
+    __slots__ = ("downloads", "entries", "uploads")
+
+    def __init__(self, entries: Any, uploads: Any, downloads: Any) -> None:
+        self.entries = entries
+        self.uploads = uploads
+        self.downloads = downloads
 
 
 class ObjectStore:
@@ -248,6 +248,8 @@ class ObjectStore:
 
 def _told(text: str) -> str:
     """What the server said, out of what obstore says of it: which request it was, and how long it took, is no news."""
+    from html import unescape
+
     said = text.rpartition(" - ")[2].removeprefix("Server returned non-2xx status code: ")
     status, _, body = said.partition(": ")
     parts = [body.partition(f"<{tag}>")[2].partition("<")[0] for tag in ("Code", "Message")]

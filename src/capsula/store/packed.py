@@ -1,9 +1,13 @@
 """Blobs that come compressed with zstd: unpacked in pieces of a bounded size, whatever is in them."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from __future__ import annotations
 
 from capsula.errors import BlobCorrupt, NotAvailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
 # Below, a blob is stored as it is: a request costs more than its bytes.
 WORTH_COMPRESSING = 4096

@@ -4,11 +4,17 @@ Not the pools of the standard library: these join their threads at exit, and one
 keep a finished command from ending.
 """
 
-from _thread import LockType, allocate_lock, start_new_thread
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from __future__ import annotations
 
-T = TypeVar("T")
+from _thread import allocate_lock, start_new_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _thread import LockType
+    from collections.abc import Callable, Iterable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 def each(items: Iterable[T], work: Callable[[T], object], workers: int) -> None:

@@ -6,13 +6,11 @@ the same; the size that a finished write tells may be that of the content, of wh
 no compression, or only for streams; a write of what is there ends early.
 """
 
-import uuid
-from _thread import allocate_lock
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from __future__ import annotations
 
-from capsula.core.digest import Digest, digest_of
+from _thread import allocate_lock
+
+from capsula.core.digest import digest_of
 from capsula.core.reapi import ActionResult, Tree
 from capsula.core.services import (
     IDENTITY,
@@ -39,12 +37,19 @@ from capsula.core.services import (
 )
 from capsula.core.wire import decode, encode
 from capsula.errors import BlobCorrupt, BlobMissing, NotAvailable, StoreError, StoreUnreachable, WireError
-from capsula.ports import Receiver
-from capsula.store.calls import NOT_FOUND, Calls, Certificates, Unimplemented
+from capsula.store.calls import NOT_FOUND, Calls, Unimplemented, new_uuid
 from capsula.store.guard import in_time
 from capsula.store.packed import unpacked, zstd
 from capsula.store.parallel import each
 from capsula.store.receive import receiving
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from capsula.core.digest import Digest
+    from capsula.ports import Receiver
+    from capsula.store.calls import Certificates
 
 _REAPI = "/build.bazel.remote.execution.v2"
 _BYTES = "/google.bytestream.ByteStream"
@@ -236,7 +241,7 @@ class ReapiStore:
     def _write_stream(self, digest: Digest, path: str, deadline: float) -> None:
         is_packed = self._packs(deadline)
         kind = "compressed-blobs/zstd" if is_packed else "blobs"
-        name = self._resource(f"uploads/{uuid.uuid4()}/{kind}/{digest.hash}/{digest.size_bytes}")
+        name = self._resource(f"uploads/{new_uuid()}/{kind}/{digest.hash}/{digest.size_bytes}")
         offset = 0
         for number in range(1, _WRITES + 1):
             try:
@@ -251,7 +256,7 @@ class ReapiStore:
                 # What came through needn't be sent again. A packed one starts anew: it has no place in the file.
                 offset = 0 if is_packed else self._committed(name, deadline)
                 if is_packed:
-                    name = self._resource(f"uploads/{uuid.uuid4()}/{kind}/{digest.hash}/{digest.size_bytes}")
+                    name = self._resource(f"uploads/{new_uuid()}/{kind}/{digest.hash}/{digest.size_bytes}")
 
     def _write_from(self, name: str, path: str, offset: int, deadline: float, *, is_packed: bool) -> int:
         """The size that the server says it has now."""
@@ -283,6 +288,9 @@ class ReapiStore:
         self._calls.ask(f"{_REAPI}.ActionCache/UpdateActionResult", asked, ActionResult, deadline)
 
     def _send_directories(self, result: ActionResult, deadline: float) -> None:
+        from pathlib import Path
+        from tempfile import TemporaryDirectory
+
         trees: list[_Kept] = []
 
         def keep(digest: Digest) -> _Kept:

@@ -4,20 +4,26 @@ What comes from somewhere else may be cut short, swapped or without end, so noth
 the announced size ends it, and the name appears only when the digest is the one that was asked for.
 """
 
+from __future__ import annotations
+
 import os
 from _thread import allocate_lock
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 
-from capsula.core.digest import Digest
+from capsula.core.digest import sha256
 from capsula.errors import BlobCorrupt, CapsulaError
-from capsula.ports import Receiver
 from capsula.store import files
 from capsula.store.layout import blob_path, create_temporary, discard, is_hash, publish, refusal
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from capsula.core.digest import Digest
+    from capsula.ports import Receiver
+
 # Up to here it is kept in memory until it is known to be right.
-_SMALL = 1 << 16
+SMALL = 1 << 16
 # Making a file is waiting for its directory. Threads that make them in one directory at once don't sleep meanwhile,
 # they spin, and it takes several times as long as one after the other.
 _making = allocate_lock()
@@ -37,15 +43,14 @@ class Receiving:
         self._hashed = sha256()
         self._pieces: list[bytes] = []
         self._fd, self._path = -1, ""
-        if not is_hash(digest.hash):
-            raise BlobCorrupt(f"no blob can have the name {digest.hash!a}")
-        if digest.size_bytes > _SMALL:
+        check_name(digest)
+        if digest.size_bytes > SMALL:
             self._create()
 
     def write(self, piece: "bytes | memoryview") -> None:
         self.size += len(piece)
         if self.size > self.digest.size_bytes:
-            raise self._wrong(f"more than the {self.digest.size_bytes} bytes")
+            raise too_many(self.digest)
         self._hashed.update(piece)
         if self._fd < 0:
             self._pieces.append(bytes(piece))  # whose buffer may be filled anew
@@ -58,10 +63,8 @@ class Receiving:
     def finish(self) -> None:
         """Verified, and there from now on; else nothing is left of it."""
         try:
-            if self.size != self.digest.size_bytes:
-                raise self._wrong(f"{self.size} of the {self.digest.size_bytes} bytes")
-            if self._hashed.hexdigest() != self.digest.hash:
-                raise self._wrong("other bytes than those")
+            if self.size != self.digest.size_bytes or self._hashed.hexdigest() != self.digest.hash:
+                raise other(self.digest, self.size)
             with _making:
                 if self._fd < 0:
                     self._create()
@@ -92,8 +95,23 @@ class Receiving:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
-    def _wrong(self, came: str) -> BlobCorrupt:
-        return BlobCorrupt(f"{came} of the blob {self.digest!r} came")
+
+def check_name(digest: Digest) -> None:
+    if not is_hash(digest.hash):
+        raise BlobCorrupt(f"no blob can have the name {digest.hash!a}")
+
+
+def too_many(digest: Digest) -> BlobCorrupt:
+    """While it comes: nobody waits for the end of what may have none."""
+    return BlobCorrupt(f"more than the {digest.size_bytes} bytes of the blob {digest!r} came")
+
+
+def other(digest: Digest, size: int) -> BlobCorrupt:
+    """When all of it has come."""
+    came = (
+        f"{size} of the {digest.size_bytes} bytes" if size != digest.size_bytes else "other bytes than those"
+    )
+    return BlobCorrupt(f"{came} of the blob {digest!r} came")
 
 
 @contextmanager

@@ -5,13 +5,18 @@ digest of its own statement, and one without it, or with another, is none. The s
 it, so that goes along for those who know an entry by its name only.
 """
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
 
 from capsula.core.digest import Digest, sha256
-from capsula.core.reapi import ActionResult
 from capsula.core.statement import attached, statement, with_attached
 from capsula.errors import EntryCorrupt, WireError
-from capsula.ports import Holdings, Receiver, Remote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from capsula.core.reapi import ActionResult
+    from capsula.ports import Holdings, Receiver, Remote
 
 TYPE_URL = "type.capsula.dev/seal.v1"
 ACTION_URL = "type.capsula.dev/action.v1"

@@ -4,11 +4,11 @@ A remote's trouble is said in one line and is then no trouble of the run: there 
 makes it an error.) An entry whose blobs can't all be had is none: the run makes it again, and sends it again.
 """
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from __future__ import annotations
 
-from capsula.core.digest import EMPTY, Digest
-from capsula.core.reapi import ActionResult
+import time
+
+from capsula.core.digest import EMPTY
 from capsula.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -18,9 +18,18 @@ from capsula.errors import (
     StoreError,
     WireError,
 )
-from capsula.ports import Remote
-from capsula.store.disk import DiskStore
+from capsula.store.arrivals import Arrivals
+from capsula.store.files import write_new
 from capsula.store.receive import Receiving
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from capsula.core.digest import Digest
+    from capsula.core.reapi import ActionResult
+    from capsula.ports import Receiver, Remote
+    from capsula.store.disk import DiskStore
 
 # Of what can't be fetched at once, what came is kept, and the rest is asked for again.
 _FETCHES = 3
@@ -52,6 +61,9 @@ class Tiers:
         self._source: dict[str, Remote] = {}
         self._told: set[str] = set()
         self._asked: set[str] = set()
+        # While a result is brought and used.
+        self._arrived: Arrivals | None = None
+        self._brought: tuple[Digest, ActionResult] | None = None
 
     @property
     def written(self) -> int:
@@ -96,10 +108,24 @@ class Tiers:
 
     def bring(self, action: Digest, result: ActionResult, digests: Sequence[Digest], patience: float) -> None:
         source = self._source.get(action.hash)
-        self._fetch(self.near.missing(digests), source, max(patience, self._patience))
+        absent = self.near.missing(digests)
+        if absent:
+            self._arrived = Arrivals(self.near, absent, time.time)
+            self._fetch(absent, source, max(patience, self._patience))
         if source is not None:
-            # Now it is whole here, too.
-            self.near.store(action, result)
+            self._brought = (action, result)
+
+    def let_go(self) -> None:
+        arrived, self._arrived = self._arrived, None
+        brought, self._brought = self._brought, None
+        try:
+            if arrived is not None:
+                arrived.finish()
+            if brought is not None:
+                # Now it is whole here, too.
+                self.near.store(*brought)
+        except StoreError as error:
+            self._say(f"what came can't be kept here: {error.what}")
 
     # ------------------------------------------------------------------------------------------------ BlobStore
 
@@ -110,6 +136,9 @@ class Tiers:
         return self.near.missing(digests)
 
     def read(self, digest: Digest) -> bytes:
+        content = self._at_hand(digest)
+        if content is not None:
+            return content
         try:
             return self.near.read(digest)
         except (BlobMissing, BlobCorrupt):
@@ -117,6 +146,10 @@ class Tiers:
             return self.near.read(digest)
 
     def fetch(self, digest: Digest, path: str, mode: int) -> None:
+        content = self._at_hand(digest)
+        if content is not None:
+            write_new(path, content, mode)
+            return
         try:
             self.near.fetch(digest, path, mode)
         except (BlobMissing, BlobCorrupt):
@@ -151,7 +184,7 @@ class Tiers:
                     if not isinstance(error, BlobMissing):
                         self._refuse_if_strict(error)
                     troubles.append((remote, error))
-                still = self.near.missing(absent)
+                still = self._not_here(absent)
                 if len(still) == len(absent):
                     break
                 absent = still
@@ -164,8 +197,16 @@ class Tiers:
         for remote, reason in told:
             self._trouble(remote, reason)
 
-    def _receiving(self, digest: Digest) -> Receiving:
+    def _receiving(self, digest: Digest) -> Receiver:
+        if self._arrived is not None:
+            return self._arrived.receive(digest)
         return Receiving(self.near.root, digest, time.time)
+
+    def _at_hand(self, digest: Digest) -> bytes | None:
+        return None if self._arrived is None else self._arrived.get(digest)
+
+    def _not_here(self, digests: Sequence[Digest]) -> list[Digest]:
+        return self.near.missing([digest for digest in digests if self._at_hand(digest) is None])
 
     def _refuse_if_strict(self, error: CapsulaError) -> None:
         if self._strict:

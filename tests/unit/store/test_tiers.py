@@ -63,6 +63,14 @@ def digests(result: ActionResult) -> list[Digest]:
     return [file.digest for file in result.output_files if file.digest is not None]
 
 
+def bring(store: Tiers, result: ActionResult) -> None:
+    """As a run does that has nothing to do with it."""
+    try:
+        store.bring(ACTION, result, digests(result), 0)
+    finally:
+        store.let_go()
+
+
 def test_what_a_remote_has_is_brought_and_stays(
     tiers: Callable[..., Tiers], near: DiskStore, said: list[str]
 ) -> None:
@@ -70,11 +78,50 @@ def test_what_a_remote_has_is_brought_and_stays(
     result = filled(far, b"one", b"two", b"", b"one")
     store = tiers(far)
     assert store.lookup(ACTION) == result
-    store.bring(ACTION, result, digests(result), 0)
+    bring(store, result)
     assert [near.read(digest) for digest in digests(result)] == [b"one", b"two", b"", b"one"]
     assert near.lookup(ACTION) == result
     assert len(far.fetched) == 2, "nothing travels twice, and what is empty not at all"
     assert said == []
+
+
+def test_what_is_brought_is_at_hand_and_is_kept_when_it_is_let_go(
+    tiers: Callable[..., Tiers], near: DiskStore, tmp_path: Path
+) -> None:
+    far = MemoryRemote()
+    contents = [b"small", b"large" * 20_000]
+    result = filled(far, *contents)
+    store = tiers(far)
+    store.lookup(ACTION)
+    store.bring(ACTION, result, digests(result), 0)
+    assert [near.has(digest) for digest in digests(result)] == [False, True]
+    assert near.lookup(ACTION) is None, "blobs before entries"
+    for number, (digest, content) in enumerate(zip(digests(result), contents, strict=True)):
+        assert store.read(digest) == content
+        store.fetch(digest, str(tmp_path / str(number)), 0o640)
+        assert (tmp_path / str(number)).read_bytes() == content
+        assert (tmp_path / str(number)).stat().st_mode & 0o7777 == 0o640
+    store.let_go()
+    assert near.missing(digests(result)) == []
+    assert near.lookup(ACTION) == result
+    assert len(far.fetched) == 2
+
+
+def test_a_disk_that_takes_nothing_is_no_reason_not_to_use_it(
+    tiers: Callable[..., Tiers], near: DiskStore, said: list[str]
+) -> None:
+    far = MemoryRemote()
+    result = filled(far, *[b"%d" % number for number in range(50)])
+    store = tiers(far)
+    store.lookup(ACTION)
+    # It can be read, but nothing can be written to it, not even by root.
+    Path(near.root).mkdir()
+    Path(near.root, "tmp").write_bytes(b"")
+    store.bring(ACTION, result, digests(result), 0)
+    assert [store.read(digest) for digest in digests(result)][7] == b"7"
+    store.let_go()
+    assert len(said) == 1
+    assert said[0].startswith("what came can't be kept here: ")
 
 
 def test_what_is_here_is_not_asked_for(tiers: Callable[..., Tiers], near: DiskStore) -> None:
@@ -85,7 +132,7 @@ def test_what_is_here_is_not_asked_for(tiers: Callable[..., Tiers], near: DiskSt
     store = tiers(far)
     assert store.lookup(ACTION) == result
     assert far.lookups == 0
-    store.bring(ACTION, result, digests(result), 0)
+    bring(store, result)
     assert far.fetched == [digest_of(b"there").hash]
 
 
@@ -105,7 +152,7 @@ def test_the_first_that_has_it_is_taken_and_the_next_helps_out(tiers: Callable[.
     store = tiers(empty, first, second)
     found = store.lookup(ACTION)
     assert found == result
-    store.bring(ACTION, result, digests(result), 0)
+    bring(store, result)
     assert store.read(digest_of(b"lost")) == b"lost"
     assert second.lookups == 0
 
@@ -116,7 +163,7 @@ def test_an_entry_whose_blobs_are_gone_is_none(tiers: Callable[..., Tiers], near
     del far.blobs[digest_of(b"lost").hash]
     store = tiers(far)
     with pytest.raises(BlobMissing):
-        store.bring(ACTION, result, digests(result), 0)
+        bring(store, result)
     assert near.lookup(ACTION) is None
 
 
@@ -130,7 +177,7 @@ def test_a_blob_that_comes_wrong_is_none_and_is_said_once(
     store = tiers(far)
     store.lookup(ACTION)
     with pytest.raises(BlobMissing, match="came"):
-        store.bring(ACTION, result, digests(result), 0)
+        bring(store, result)
     # By whoever asked, with what it was for.
     assert said == []
     assert store.has_told(far.name)
@@ -147,7 +194,7 @@ def test_what_one_has_spoiled_comes_from_the_next_and_is_said(
     far.blobs[digest_of(b"two").hash] = b"twO"
     store = tiers(far, farther)
     store.lookup(ACTION)
-    store.bring(ACTION, result, digests(result), 0)
+    bring(store, result)
     assert len(said) == 1
     assert said[0].startswith("far://: ")
     assert near.missing(digests(result)) == []
