@@ -1,6 +1,8 @@
 """`capsula cache doctor`, `push` and `show`."""
 
 import json
+import os
+import pwd
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,3 +149,14 @@ def test_a_signed_result_says_who_vouches_for_it(ws, nginx) -> None:
     key = ws.entries()[0].name
     told = json.loads(ws.tool("cache", "show", key, "--json").out)
     assert (told["signature"]["builder"], told["signature"]["ref"]) == ("ci", "refs/heads/main")
+
+
+def test_a_builder_without_a_name_is_the_user_on_this_machine(ws, nginx) -> None:
+    ws.write("capsula.toml")
+    ws.write("in.txt", "nameless")
+    ws.tool("keygen", "key.pem")
+    ws.capsule("-b", nginx.url, "--sign_key", "key.pem", *ASK, do=DO, env={"USER": "", "LOGNAME": ""})
+    (entry,) = ws.entries()
+    entry.unlink()
+    told = json.loads(ws.tool("cache", "show", entry.name, nginx.url, "--json").out)
+    assert told["signature"]["builder"] == f"{pwd.getpwuid(os.getuid()).pw_name}@{os.uname().nodename}"

@@ -311,7 +311,7 @@ def _signed(remote: Remote, settings: Settings) -> Remote:
     if settings.sign_key:
         name, from_environment = settings.sign_key.removeprefix("env:"), settings.sign_key.startswith("env:")
         pem = os.environ.get(name, "").encode() if from_environment else read(name)
-        builder = settings.builder or f"{os.environ.get('USER', '')}@{os.uname().nodename}"
+        builder = settings.builder or f"{_user(os.environ)}@{os.uname().nodename}"
         claim = Claim("", builder, settings.ref or _ref(os.environ), _run(os.environ), settings.tier, 0)
         signer = Signer(read_private(pem, settings.sign_key), claim)
     return Signed(remote, signer, read_trust(settings.trust) if settings.trust else None)
@@ -321,6 +321,19 @@ def _missing(what: str, error: ImportError, extra: str) -> NotAvailable:
     return NotAvailable(
         f"for {what} a package is missing: {error.name}", hint=f"pip install 'capsula[{extra}]'"
     )
+
+
+def _user(environ: Mapping[str, str]) -> str:
+    """The user's name, or number where there is none, as in many containers."""
+    name = environ.get("USER") or environ.get("LOGNAME")
+    if name:
+        return name
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):
+        return str(os.getuid())
 
 
 def _ref(environ: Mapping[str, str]) -> str:
