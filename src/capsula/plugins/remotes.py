@@ -201,7 +201,7 @@ def send_all(settings: Settings, root: str, *, is_patient: bool = False) -> list
         remote = _guarded(url, settings, Breaker("" if is_patient else root, url))
         deadline = time.monotonic() + max(settings.upload_timeout, _BACKGROUND_SECONDS)
         try:
-            if error := empty(Outbox(root, remote.name), near, remote, deadline):
+            if error := empty(Outbox(root, remote.name), near, remote, deadline, waits=is_patient):
                 found.append(error)
         finally:
             remote.close()

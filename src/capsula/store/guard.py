@@ -53,8 +53,8 @@ class Breaker:
         self._until = self._read()
 
     def is_open(self) -> bool:
-        # A clock that was set back doesn't make a minute longer than it is.
-        return 0 < self._until - self._now() <= PAUSE_SECONDS
+        # A clock that was set back doesn't make a minute longer than it is, or than what is written rounds it to.
+        return 0 < self._until - self._now() < PAUSE_SECONDS + 1
 
     def failed(self) -> None:
         self._until = self._now() + PAUSE_SECONDS

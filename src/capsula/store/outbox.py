@@ -78,13 +78,13 @@ class Outbox:
             yield digest
 
     @contextmanager
-    def turn(self) -> Iterator[bool]:
-        """Whether no other process sends from this outbox, for the time of the block. Where no lock can be had, it is
-        taken to be so: sending twice is the same as once."""
+    def turn(self, *, waits: bool = False) -> Iterator[bool]:
+        """Whether no other process sends from this outbox, for the time of the block; `waits` until it is so. Where no
+        lock can be had, it is taken to be so: sending twice is the same as once."""
         fd = -1
         try:
             fd = open_making(self._lock, os.O_RDWR)
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
             os.utime(fd)
             is_ours = True
         except BlockingIOError:
@@ -134,18 +134,26 @@ class Outbox:
 
 
 def empty(
-    box: Outbox, near: DiskStore, remote: Remote, deadline: float, own: Collection[Digest] = ()
+    box: Outbox,
+    near: DiskStore,
+    remote: Remote,
+    deadline: float,
+    own: Collection[Digest] = (),
+    *,
+    waits: bool = False,
 ) -> StoreError | None:
     """Send what waits, as far as time allows; what keeps the rest from being sent, None when nothing is left.
 
     One that is refused (too large for the server, say) doesn't hold up those behind it; several in a row are all. A
     remote that can't even be asked says nothing about a result, and isn't asked about the next. While another process
-    sends from this outbox, only our `own` are sent: it sees to the others, and so do we to what comes meanwhile.
+    sends from this outbox, only our `own` are sent: it sees to the others, and so do we to what comes meanwhile. With
+    `waits`, it is waited for.
     """
     seen: set[str] = set()
     refused: list[StoreError] = []
-    while todo := [action for action in box.waiting() if action.hash not in seen]:
-        with box.turn() as is_ours:
+    while any(action.hash not in seen for action in box.waiting()):
+        with box.turn(waits=waits) as is_ours:
+            todo = [action for action in box.waiting() if action.hash not in seen]
             todo = todo if is_ours else [action for action in todo if action in own]
             if not todo:
                 break
