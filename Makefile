@@ -1,13 +1,14 @@
 # Everything sets itself up from nothing: a Python of 3.11 or later is all that must be there.
 #   make demo    a real C project is built once, and then fetched; a calculation is recorded, and compared
 #   make test    the whole test suite, through the installed commands
+#   make test-all  the same, and on servers that take longer to set up (Ceph, Swift, Azurite, another BuildGrid, Bazel)
 #   make check   format, lint, types, layers, dead code
 #   make bench   side by side with other task caches (BENCH_ARGS=... is passed on)
 #   make docs    the reference pages that are made from the code, and every link
 # CAPSULA_PYTHON=/path/to/python3 chooses the interpreter; PYTEST_ARGS='-k glob' chooses tests.
 
 .DELETE_ON_ERROR:
-.PHONY: all demo test check bench docs format clean
+.PHONY: all demo test test-all check bench docs format clean
 all: check test
 
 BIN = .venv/bin
@@ -37,6 +38,14 @@ SOURCES := $(shell find src scripts -name __pycache__ -prune -o -print) pyprojec
 test: .venv/capsula.stamp .venv/servers.stamp
 	@dev/need git cc nginx
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.venv/more-servers.stamp: .venv/bin/python dev/more-servers dev/more-servers.txt
+	dev/more-servers $(BIN)/python .venv/more-servers
+	@touch $@
+
+test-all: .venv/capsula.stamp .venv/servers.stamp .venv/more-servers.stamp
+	@dev/need git cc nginx
+	$(BIN)/python -m pytest -m '' $(PYTEST_ARGS)
 
 check: .venv/tools.stamp
 	$(BIN)/ruff format --check .

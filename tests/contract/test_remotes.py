@@ -1,9 +1,12 @@
 """Every remote store, held against the contract of its port, the real ones on real servers."""
 
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any, ClassVar
 
 import obstore
 import pytest
@@ -14,11 +17,16 @@ from capsula.store.http import HttpStore
 from capsula.store.objects import ObjectStore
 from capsula.store.reapi import ReapiStore
 from capsula.testing import MemoryRemote, RemoteContract
+from servers import s3, swift
+from servers.azurite import Azurite
 from servers.buildgrid import BuildGrid
 from servers.casd import Casd
+from servers.ceph import Ceph
 from servers.nginx import Nginx
+from servers.rclone import Rclone
 from servers.reapi_double import Double, Habits
-from servers.seaweed import KEY, SECRET, Seaweed
+from servers.seaweed import Seaweed
+from servers.swift import Swift
 
 
 class TestMemoryRemote(RemoteContract):
@@ -62,22 +70,16 @@ class TestHttpStoreOnNginx(RemoteContract):
         (self.data / "cas" / digest.hash).unlink()
 
 
-@pytest.fixture(scope="module")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    server = Seaweed(tmp_path_factory.mktemp("seaweed") / "data")
-    yield server
-    server.stop()
+class OnObjects(RemoteContract):
+    """Of an object store, looked at and changed by `direct`, at a place of its own for each test."""
 
-
-class TestObjectStoreOnSeaweedFS(RemoteContract):
     numbers = count()
+    direct: ClassVar[Any]
+    attributes: Any
 
-    @pytest.fixture
-    def remote(self, seaweed: Seaweed, tmp_path: Path) -> ObjectStore:
+    def new_prefix(self) -> str:
         self.prefix = f"contract/{next(self.numbers)}"
-        self.direct = seaweed.store()
-        environ = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "HOME": str(tmp_path)}
-        return from_url(f"s3://{seaweed.bucket}/{self.prefix}", {"s3_endpoint": seaweed.url}, environ)
+        return self.prefix
 
     def corrupt(self, remote, digest: Digest) -> None:
         content = self._content(digest)
@@ -99,6 +101,61 @@ class TestObjectStoreOnSeaweedFS(RemoteContract):
 
     def _replace(self, digest: Digest, content: bytes) -> None:
         obstore.put(self.direct, self._key(digest), content, attributes=self.attributes)
+
+
+class OnS3(OnObjects):
+    key = s3.KEY
+
+    @pytest.fixture
+    def remote(self, server: Any, tmp_path: Path) -> ObjectStore:
+        self.direct = s3.direct(server.url, server.bucket, self.key)
+        environ = {**s3.credentials(self.key), "HOME": str(tmp_path)}
+        return from_url(f"s3://{server.bucket}/{self.new_prefix()}", {"s3_endpoint": server.url}, environ)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+        server = cls.kind(tmp_path_factory.mktemp("server") / "it")
+        yield server
+        server.stop()
+
+
+class TestObjectStoreOnSeaweedFS(OnS3):
+    kind = Seaweed
+
+
+@pytest.mark.full
+class TestObjectStoreOnCeph(OnS3):
+    kind = Ceph
+
+
+@pytest.mark.full
+class TestObjectStoreOnSwift(OnS3):
+    kind, key = Swift, swift.KEY
+    writes_on_condition = False
+
+
+@pytest.mark.full
+class TestObjectStoreOnRclone(OnS3):
+    kind = Rclone
+    writes_on_condition = False
+
+
+@pytest.mark.full
+class TestObjectStoreOnAzurite(OnObjects):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+        server = Azurite(tmp_path_factory.mktemp("azurite") / "it")
+        yield server
+        server.stop()
+
+    @pytest.fixture
+    def remote(self, server: Azurite, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+        self.direct = server.store()
+        for name, value in server.environ().items():
+            monkeypatch.setenv(name, value)
+        return from_url(f"az://{server.container}/{self.new_prefix()}", {}, os.environ)
 
 
 class TestReapiStoreOnCasd(RemoteContract):
@@ -128,19 +185,22 @@ class TestReapiStoreOnCasd(RemoteContract):
         return next(path for path in self.data.rglob(digest.hash[2:] + "*") if path.is_file())
 
 
-@pytest.fixture(scope="module")
-def buildgrid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuildGrid]:
-    server = BuildGrid(tmp_path_factory.mktemp("buildgrid") / "it", "team/a")
-    yield server
-    server.stop()
-
-
 class TestReapiStoreOnBuildGrid(RemoteContract):
+    program = "servers/bin/bgd"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuildGrid]:
+        base = tmp_path_factory.mktemp("buildgrid") / "it"
+        server = BuildGrid(base, "team/a", program=Path(sys.prefix, cls.program))
+        yield server
+        server.stop()
+
     @pytest.fixture
-    def remote(self, buildgrid: BuildGrid) -> Iterator[ReapiStore]:
-        buildgrid.forget()
-        self.path = buildgrid.path
-        remote = ReapiStore(f"grpc://{buildgrid.target}/team/a", buildgrid.target, "team/a")
+    def remote(self, server: BuildGrid) -> Iterator[ReapiStore]:
+        server.forget()
+        self.path = server.path
+        remote = ReapiStore(f"grpc://{server.target}/team/a", server.target, "team/a")
         yield remote
         remote.close()
 
@@ -157,6 +217,17 @@ class TestReapiStoreOnBuildGrid(RemoteContract):
     def _replace(self, digest: Digest, content: bytes) -> None:
         self.path(digest.hash).chmod(0o644)
         self.path(digest.hash).write_bytes(content)
+
+
+@pytest.mark.full
+class TestReapiStoreOnTheBuildGridOfToday(TestReapiStoreOnBuildGrid):
+    program = "more-servers/buildgrid/bin/bgd"
+
+    @pytest.fixture(autouse=True)
+    def there(self) -> None:
+        if not Path(sys.prefix, self.program).exists():
+            why = "BuildGrid 0.9 needs Python 3.13 or later, and there is none"
+            pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
 
 
 HABITS = {

@@ -14,6 +14,7 @@ from servers.process import Server, program
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 _CONTAINER = """
+import sys
 from azure.storage.blob import ContainerClient
 container = ContainerClient(sys.argv[1], sys.argv[2], credential=sys.argv[3])
 """
@@ -31,9 +32,15 @@ class Azurite(Server):
         words = [
             program("node"), installed_for_all("node_modules/azurite/dist/src/blob/main.js"), "--location", base,
             "--blobHost", "127.0.0.1", "--blobPort", str(port), "--disableTelemetry", "--silent",
+            # Azure's library is ahead of it.
+            "--skipApiVersionCheck",
         ]  # fmt: skip
         super().__init__(words, port, base / "log")
-        self.by_azure("container.create_container()")
+        try:
+            self.by_azure("container.create_container()")
+        except BaseException:
+            self.stop()
+            raise
 
     def environ(self) -> dict[str, str]:
         """What somebody who uses it has set."""

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError, PreconditionError
 
 from capsula.errors import StoreError
 from capsula.store.layout import BLOBS, is_hash
 
 PROBES = "probe"
+# What a write on condition ends with where something else is there, or nothing is.
+_OTHERWISE = (AlreadyExistsError, PreconditionError, FileNotFoundError)
 # As many as a server tells, and takes for removal, at once.
 PAGE = 1000
 
@@ -75,11 +77,8 @@ class ObjectHoldings:
             raise self._refused(error) from error
 
     def write(self, kind: str, name: str, content: bytes, over: object | None) -> object | None:
-        mode: Any = "create" if over is None else over
         try:
-            return _version(obstore.put(self._entries, self._path(kind, name), content, mode=mode))
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
-            return None
+            return self._write(self._path(kind, name), content, over)
         except (BaseError, PermissionError, OSError, NotImplementedError) as error:
             raise self._refused(error) from error
 
@@ -94,6 +93,32 @@ class ObjectHoldings:
                 obstore.delete(self._entries, path)
         except (BaseError, PermissionError, OSError) as error:
             raise self._refused(error) from error
+
+    def _write(self, path: str, content: bytes, over: object | None) -> object | None:
+        try:
+            return self._put(path, content, "create" if over is None else over)
+        except _OTHERWISE:
+            if not isinstance(over, dict) or self._version_at(path) != over:
+                return None
+        except (GenericError, NotImplementedError) as error:
+            if isinstance(error, GenericError) and "501 Not Implemented" not in str(error):
+                raise
+            # Swift has no writes on condition. To look first comes near: of two at once, the last one stays.
+            return self._put(path, content, "overwrite") if self._version_at(path) == over else None
+        # It is that version. Ceph compares the tag as it told it, in quotes, with the one that it has, without them.
+        try:
+            return self._put(path, content, {**over, "e_tag": over["e_tag"].strip('"')})
+        except _OTHERWISE:
+            return None
+
+    def _put(self, path: str, content: bytes, mode: Any) -> object:
+        return _version(obstore.put(self._entries, path, content, mode=mode))
+
+    def _version_at(self, path: str) -> object | None:
+        try:
+            return _version(obstore.head(self._entries, path))
+        except FileNotFoundError:
+            return None
 
     def _path(self, kind: str, name: str) -> str:
         folder = f"{name[:2]}/" if kind == BLOBS else ""

@@ -152,7 +152,9 @@ def soon() -> float:
 
 
 class RemoteContract:
-    """What a Remote does."""
+    """What a Remote does. `writes_on_condition`: whether its server can; with one that can't, the last one stays."""
+
+    writes_on_condition = True
 
     @pytest.fixture
     def remote(self) -> Remote:
@@ -307,9 +309,23 @@ class RemoteContract:
         holdings.remove("ac", [action.hash])
         holdings.remove("ac", [])
 
-    def test_of_many_who_write_on_condition_one_is_first(self, remote: Remote) -> None:
+    def test_what_is_written_by_name_is_read_replaced_and_removed(self, remote: Remote) -> None:
         holdings = remote.holdings()
         if holdings is None:
+            return
+        name = digest_of(b"by name").hash
+        assert holdings.read("lease", name) is None
+        first = holdings.write("lease", name, b"first", None)
+        assert holdings.read("lease", name) == (b"first", first)
+        second = holdings.write("lease", name, b"second", first)
+        assert second is not None
+        assert holdings.read("lease", name) == (b"second", second)
+        holdings.remove("lease", [name])
+        assert holdings.read("lease", name) is None
+
+    def test_of_many_who_write_on_condition_one_is_first(self, remote: Remote) -> None:
+        holdings = remote.holdings()
+        if holdings is None or not self.writes_on_condition:
             return
         name = digest_of(b"on condition").hash
         assert holdings.read("lease", name) is None
