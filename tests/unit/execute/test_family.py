@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,6 @@ from capsula.execute.family import Family
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
 
-MARK = b"CAPSULA_TEST_MARK=1"
 # Takes words on stdin, and answers each when it is done.
 TALKING = """
 import os, sys
@@ -30,12 +30,17 @@ for line in sys.stdin:
 """
 
 
+_NUMBERS = count()
+
+
 class Command:
     """A command that does what it is told, and the family that it heads."""
 
-    def __init__(self, mark: bytes = MARK) -> None:
-        self.family = Family(mark)
-        environ = {**os.environb, b"CAPSULA_TEST_MARK": b"1"}
+    def __init__(self) -> None:
+        # Another worker's orphans must not be taken for ours.
+        value = b"%d-%d" % (os.getpid(), next(_NUMBERS))
+        self.family = Family(b"CAPSULA_TEST_MARK=" + value)
+        environ = {**os.environb, b"CAPSULA_TEST_MARK": value}
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", TALKING],
             stdin=subprocess.PIPE,
