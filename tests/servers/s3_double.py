@@ -54,9 +54,11 @@ class S3Double:
                 """Several are removed."""
                 asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 bucket = urlsplit(self.path).path.rstrip("/")
-                for key in re.findall("<Key>(.*?)</Key>", asked):
+                keys = re.findall("<Key>(.*?)</Key>", asked)
+                for key in keys:
                     kept.pop(f"{bucket}/{key}", None)
-                self._answer(200, b"<DeleteResult></DeleteResult>")
+                told = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+                self._answer(200, f"<DeleteResult>{told}</DeleteResult>".encode())
 
             def _answer(self, status: int, body: bytes, tag: str = "") -> None:
                 self.send_response(status)
