@@ -268,10 +268,10 @@ class Past(Protocol):
 
 
 class Flight(Protocol):
-    """At most one run per key at a time on this machine."""
+    """At most one run of an action at a time."""
 
-    def enter(self, key: str, waiting: "Callable[[int], None]") -> bool:
-        """Wait until nobody else runs `key`; `waiting(pid)` is called first if someone does. True if we had to wait.
+    def enter(self, action: "Digest", waiting: "Callable[[str], None]") -> bool:
+        """Wait until nobody else runs it; `waiting(who)` is called first if someone does. True if we had to wait.
 
         Held until the process ends or `leave` is called; a holder that dies lets go. An ancestor's hold isn't
         waited for.

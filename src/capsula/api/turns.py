@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import capsula
+from capsula.core.digest import Digest
 from capsula.core.node import Node
 from capsula.ports import BlobStore, Flight, Inputs, Outputs, Restored, WorkTree
 
@@ -44,7 +45,8 @@ class Turns:
         self._flights = flights
         self._key = ""
 
-    def enter(self, key: str, waiting: Callable[[int], None]) -> bool:
+    def enter(self, action: Digest, waiting: Callable[[str], None]) -> bool:
+        key = action.hash
         me, waited = threading.get_ident(), False
         with _changed:
             while key in _held:
@@ -54,7 +56,7 @@ class Turns:
                 _changed.wait()
             _held[key] = me
         self._key = key
-        return self._flights.enter(key, waiting) or waited
+        return self._flights.enter(action, waiting) or waited
 
     def leave(self) -> None:
         if not self._key:
@@ -69,7 +71,7 @@ class Turns:
 class NoTurns:
     """For coroutines: to wait for somebody would hold up all others of the program."""
 
-    def enter(self, key: str, waiting: Callable[[int], None]) -> bool:  # noqa: ARG002 - the port's signature
+    def enter(self, action: Digest, waiting: Callable[[str], None]) -> bool:  # noqa: ARG002 - the port's signature
         return False
 
     def leave(self) -> None:

@@ -163,6 +163,12 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
         Option("upload_timeout", "", DURATION, "TIME",
             "How long the end of the run waits for that; what isn't sent by then, a later run sends.",
             default="60s"),
+        Option("lease_wait", "", DURATION, "TIME",
+            "How long at most to wait for another machine that is making the same result. 0: not at all. Object stores "
+            "only.", default="10m"),
+        Option("lease_time", "", DURATION, "TIME",
+            "After how long without a sign of life from this machine others wait for it no longer. 0: they are told "
+            "nothing.", default="30s"),
         Option("strict_remote", "", SWITCH, "",
             "When a remote store can't be used, exit with code 125 instead of running the command without it."),
         Option("allow_secrets", "", SWITCH, "",

@@ -72,6 +72,8 @@ class Settings:
     remote_timeout: float
     upload: str
     upload_timeout: float
+    lease_wait: float
+    lease_time: float
     strict_remote: bool
     remote_header: tuple[str, ...]
     remote_ca: "str | None"

@@ -237,10 +237,9 @@ def _log(world: World, raw: bytes, digest: "Digest | None") -> "bytes | str":
 
 
 def _wait_for_others(attempt: Attempt, keyed: "Keyed") -> None:
-    """Single flight: if another process is running this very action, wait until it is done."""
+    """Single flight: if somebody else is running this very action, wait until it is done."""
 
-    def waiting(pid: int) -> None:
-        who = f"process {pid}" if pid else "another process"
+    def waiting(who: str) -> None:
         attempt.world.say(f"waiting for {who}, which is running the same action")
 
-    attempt.report.waited = attempt.world.flight.enter(keyed.digest.hash, waiting)
+    attempt.report.waited = attempt.world.flight.enter(keyed.digest, waiting)

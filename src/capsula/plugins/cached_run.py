@@ -17,7 +17,7 @@ from capsula.core.context import Context
 from capsula.core.digest import Digest
 from capsula.core.recipe import Recipe
 from capsula.core.secrets import mask
-from capsula.errors import NotAvailable
+from capsula.errors import NotAvailable, WireError
 from capsula.execute.spawn import child_environment
 from capsula.probe import environment
 from capsula.store.flight import Flights
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from capsula.execute.watch import Watch
     from capsula.observe.span import Place
     from capsula.plugins.remotes import Remotes
-    from capsula.ports import ActionCache, BlobStore, Inputs, Outcome
+    from capsula.ports import ActionCache, BlobStore, Flight, Inputs, Outcome
 
 
 class Session:
@@ -119,6 +119,12 @@ def compose(
     if keep:
         workspace.stage_places = (f"{store_root}/tmp", cwd)
     spools: list[str] = []
+    past, run_id, host = PastActions(store_root), new_run_id(), posix.uname().nodename
+    scope = "" if settings.capsule_id else root
+    flight: Flight = Flights(store_root)
+    if remotes is not None:
+        named = f"{recipe.capsule_id}\0{scope}"
+        flight = remotes.flight(flight, run_id, host, lambda: _seconds_last(store_root, past.recent(named)))
     world = engine.World(
         tree=workspace,
         blobs=blobs,
@@ -129,12 +135,12 @@ def compose(
         ),
         replay=_replay,
         bury=lambda path: _bury(store_root, recipe.capsule_id, path),
-        flight=Flights(store_root),
-        past=_Past(PastActions(store_root), "" if settings.capsule_id else root),
+        flight=flight,
+        past=_Past(past, scope),
         say=say,
         spool=lambda digest: spool(blobs, store_root, digest),
-        run_id=new_run_id(),
-        host=posix.uname().nodename,
+        run_id=run_id,
+        host=host,
         commit=lambda: _commit(cwd, environ),
     )
     session = Session(
@@ -351,6 +357,23 @@ def _bury(store_root: str, capsule_id: str, path: str) -> "Callable[[], None]":
     from capsula.store.burial import burier
 
     return burier(store_root, capsule_id)(path)
+
+
+def _seconds_last(store_root: str, actions: "tuple[Digest, ...]") -> "float | None":
+    """How long the newest of these took whose result is here; None if there is none. It doesn't count as a use."""
+    from capsula.core.capsule import origin_from
+    from capsula.core.statement import origin_of
+    from capsula.store.layout import entry_path
+    from capsula.store.reach import load_entry
+
+    for action in actions:
+        try:
+            result = load_entry(entry_path(store_root, action.hash), action.hash)
+            if result is not None:
+                return origin_from(origin_of(result)).seconds
+        except (OSError, WireError):
+            continue
+    return None
 
 
 class _Past:

@@ -11,8 +11,8 @@ from capsula.core.secrets import mask
 from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, in_one_line
 from capsula.store.disk import DiskStore
 from capsula.store.guard import Breaker, Guarded
-from capsula.store.late import Late
-from capsula.store.layout import blob_path
+from capsula.store.late import Late, LateFlight
+from capsula.store.layout import blob_path, entry_path
 from capsula.store.sealed import Sealed
 from capsula.store.tiers import Tiers
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from capsula.config.settings import Settings
     from capsula.core.digest import Digest
-    from capsula.ports import Remote
+    from capsula.ports import Flight, Remote
+    from capsula.store.lease import SharedFlight
     from capsula.store.outbox import Outbox
 
 LOCAL = ("disk", "dummy")
@@ -65,6 +66,9 @@ class Remotes:
         self.root = root
         self.scratch = "" if settings.local else _scratch()
         self._settings = settings
+        self._say = say
+        self._flight: LateFlight | None = None
+        self._is_handed_on = False
         near = DiskStore(self.scratch or root, now=time.time)
         self.stores = list(_opened(settings, root, say))
         self.tiers = Tiers(
@@ -93,6 +97,29 @@ class Remotes:
             self._send_now(writers, to_send, say)
         elif not all(remote.is_left_alone() for remote in writers):
             leave_to_another(self._settings, self.root)
+            self._is_handed_on = True
+
+    def flight(self, near: Flight, run: str, host: str, expects: Callable[[], float | None]) -> Flight:
+        """That of this machine, and around it one for all machines where a remote can have leases."""
+        settings = self._settings
+        if settings.placebo or not (settings.lease_wait or settings.lease_time):
+            return near
+
+        def opened() -> SharedFlight:
+            from capsula.plugins.leasing import terms
+            from capsula.store.lease import SharedFlight
+
+            return SharedFlight(
+                near,
+                lambda: [remote for remote in self.stores if not remote.is_left_alone()],
+                terms(settings, run, host, expects),
+                is_here=lambda action: os.path.exists(entry_path(self.scratch or self.root, action.hash)),
+                ask_again=self.tiers.ask_again,
+                say=self._say,
+            )
+
+        self._flight = LateFlight(opened)
+        return self._flight
 
     def _outbox(self, remote: Guarded) -> Outbox:
         """What only this run has can't be sent by a later one, and what waits here isn't in what this run has."""
@@ -128,6 +155,9 @@ class Remotes:
             return file.read(TEXT_LIMIT)
 
     def end(self) -> None:
+        if self._flight is not None:
+            # What another process sends for us is on its way: whoever waits for it sees it come.
+            self._flight.release(remove=not self._is_handed_on)
         for remote in self.stores:
             remote.close()
         if self.scratch:
@@ -302,61 +332,16 @@ def _signed(remote: Remote, settings: Settings) -> Remote:
     if not settings.sign_key and not settings.trust:
         return remote
     try:
-        from capsula.config.trust import read_trust
-        from capsula.plugins.certificates import read
-        from capsula.store.signed import Claim, Signed, Signer, read_private
+        from capsula.plugins.signing import signed
     except ImportError as error:
         raise _missing("signatures", error, "sign") from error
-    signer = None
-    if settings.sign_key:
-        name, from_environment = settings.sign_key.removeprefix("env:"), settings.sign_key.startswith("env:")
-        pem = os.environ.get(name, "").encode() if from_environment else read(name)
-        builder = settings.builder or f"{_user(os.environ)}@{os.uname().nodename}"
-        claim = Claim("", builder, settings.ref or _ref(os.environ), _run(os.environ), settings.tier, 0)
-        signer = Signer(read_private(pem, settings.sign_key), claim)
-    return Signed(remote, signer, read_trust(settings.trust) if settings.trust else None)
+    return signed(remote, settings)
 
 
 def _missing(what: str, error: ImportError, extra: str) -> NotAvailable:
     return NotAvailable(
         f"for {what} a package is missing: {error.name}", hint=f"pip install 'capsula[{extra}]'"
     )
-
-
-def _user(environ: Mapping[str, str]) -> str:
-    """The user's name, or number where there is none, as in many containers."""
-    name = environ.get("USER") or environ.get("LOGNAME")
-    if name:
-        return name
-    try:
-        import pwd
-
-        return pwd.getpwuid(os.getuid()).pw_name
-    except (ImportError, KeyError):
-        return str(os.getuid())
-
-
-def _ref(environ: Mapping[str, str]) -> str:
-    """The git ref that is built, as the CI service says; "" where none says it."""
-    if environ.get("GITHUB_REF"):
-        return environ["GITHUB_REF"]
-    if environ.get("CI_COMMIT_TAG"):
-        return f"refs/tags/{environ['CI_COMMIT_TAG']}"
-    if environ.get("CI_COMMIT_BRANCH"):
-        return f"refs/heads/{environ['CI_COMMIT_BRANCH']}"
-    if environ.get("BUILD_SOURCEBRANCH"):
-        return environ["BUILD_SOURCEBRANCH"]
-    if environ.get("CIRCLE_BRANCH") or environ.get("BUILDKITE_BRANCH"):
-        return f"refs/heads/{environ.get('CIRCLE_BRANCH') or environ['BUILDKITE_BRANCH']}"
-    return ""
-
-
-def _run(environ: Mapping[str, str]) -> str:
-    """The CI job, by its address where the service tells it."""
-    if run := environ.get("GITHUB_RUN_ID"):
-        place = f"{environ.get('GITHUB_SERVER_URL', '')}/{environ.get('GITHUB_REPOSITORY', '')}"
-        return f"{place}/actions/runs/{run}"
-    return environ.get("CI_JOB_URL") or environ.get("BUILD_URL") or environ.get("BUILDKITE_BUILD_URL") or ""
 
 
 def headers(settings: Settings, url: str) -> Mapping[str, str]:

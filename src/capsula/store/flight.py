@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capsula.core.digest import Digest
+
 
 class Flights:
     """Record locks of the kernel on files under `locks/` of the store: a holder that dies, however, has let go.
@@ -24,11 +26,11 @@ class Flights:
         self._root = root
         self._fd = -1
 
-    def enter(self, key: str, waiting: "Callable[[int], None]") -> bool:
+    def enter(self, action: "Digest", waiting: "Callable[[str], None]") -> bool:
         if not self._root:
             return False
         try:
-            self._fd = open_making(f"{self._root}/{LOCKS}/{key}", posix.O_RDWR)
+            self._fd = open_making(f"{self._root}/{LOCKS}/{action.hash}", posix.O_RDWR)
         except OSError:
             return False
         waited = False
@@ -40,7 +42,7 @@ class Flights:
                     self.leave()
                     return False
                 waited = True
-                waiting(holder)
+                waiting(f"process {holder}" if holder else "another process")
                 posix.lseek(self._fd, 0, 0)
                 posix.lockf(self._fd, posix.F_LOCK, 0)
             posix.ftruncate(self._fd, 0)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from capsula.core.digest import Digest
     from capsula.core.reapi import ActionResult
     from capsula.ports import Holdings, Receiver, Remote
+    from capsula.store.lease import SharedFlight
 
 
 class Late:
@@ -66,3 +67,23 @@ class Late:
                     self._error = StoreError(f"{error.what}{hint}")
                     raise self._error from error
             return self._remote
+
+
+class LateFlight:
+    """A Flight around the one that `opened` gives when somebody has to run."""
+
+    def __init__(self, opened: Callable[[], SharedFlight]) -> None:
+        self._open = opened
+        self._flight: SharedFlight | None = None
+
+    def enter(self, action: Digest, waiting: Callable[[str], None]) -> bool:
+        self._flight = self._open()
+        return self._flight.enter(action, waiting)
+
+    def leave(self) -> None:
+        if self._flight is not None:
+            self._flight.leave()
+
+    def release(self, *, remove: bool) -> None:
+        if self._flight is not None:
+            self._flight.release(remove=remove)

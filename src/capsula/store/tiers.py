@@ -102,6 +102,10 @@ class Tiers:
             raise damaged
         return None
 
+    def ask_again(self, action: Digest) -> None:
+        """There may be news of it elsewhere, too."""
+        self._asked.discard(action.hash)
+
     def store(self, action: Digest, result: ActionResult) -> None:
         self.near.store(action, result)
         self.to_send.append(action)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -41,6 +42,7 @@ class MemoryRemote:
         # When what was written last, by kind and name; 0 where nothing else is said.
         self.times: dict[tuple[str, str], float] = {}
         self.clock = 0.0
+        self.turn = Lock()
         self.lookups = 0
         self.fetched: list[str] = []
         self.sent: list[str] = []
@@ -113,10 +115,11 @@ class MemoryHoldings:
         return None if content is None else (content, content)
 
     def write(self, kind: str, name: str, content: bytes, over: object | None) -> object | None:
-        if self._kinds[kind].get(name) != over:
-            return None
-        self._kinds[kind][name] = content
-        return content
+        with self._remote.turn:
+            if self._kinds[kind].get(name) != over:
+                return None
+            self._kinds[kind][name] = content
+            return content
 
     def now(self) -> float:
         return self._remote.clock

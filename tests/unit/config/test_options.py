@@ -270,6 +270,8 @@ TEXTS = {
     "remote_timeout": "3s",
     "upload": "background",
     "upload_timeout": "1m",
+    "lease_wait": "1m",
+    "lease_time": "1m",
     "remote_header": "A: b",
     "env": "NAME",
     "inputs_hash_var": "HASH",

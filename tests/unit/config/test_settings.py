@@ -374,6 +374,8 @@ CHOICES = {
     "remote_header": ["A: b", "x:", "Authorization: Bearer y z"],
     "remote_timeout": ["0", "10s"],
     "upload_timeout": ["1m"],
+    "lease_wait": ["0", "10m"],
+    "lease_time": ["0", "30s"],
     "honeycomb_kv": ["a=b", "a=", "a==b c"],
     "s3_endpoint": ["http://a", "HTTPS://b:1/c"],
     "s3_uploads_endpoint": ["http://a"],

@@ -130,11 +130,11 @@ class Flight:
         self.held: list[str] = []
         self.left = 0
 
-    def enter(self, key: str, waiting: Callable[[int], None]) -> bool:
-        self.held.append(key)
+    def enter(self, action: Digest, waiting: Callable[[str], None]) -> bool:
+        self.held.append(action.hash)
         if self.meanwhile is None:
             return False
-        waiting(4711)
+        waiting("process 4711")
         self.meanwhile()
         return True
 

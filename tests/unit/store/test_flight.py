@@ -12,21 +12,24 @@ from subprocess import PIPE, Popen
 import pytest
 
 import capsula
+from capsula.core.digest import Digest
 from capsula.store.flight import Flights
 
 KEY = "a" * 64
+ACTION = Digest(KEY, 1)
 PATIENCE = 200.0
 
 # Enters, says so, and leaves (or ends) when it is told to.
 HOLDER = f"""
 import sys
 sys.path.insert(0, {str(Path(capsula.__file__).parent.parent)!r})
+from capsula.core.digest import Digest
 from capsula.store.flight import Flights
 root, key, how = sys.argv[1:]
 flights = Flights(root)
-def waiting(pid):
-    print("waiting", pid, flush=True)
-waited = flights.enter(key, waiting)
+def waiting(who):
+    print("waiting", who.removeprefix("process "), flush=True)
+waited = flights.enter(Digest(key, 1), waiting)
 print("entered", waited, flush=True)
 if how == "nest":
     import subprocess
@@ -86,7 +89,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 def test_who_is_alone_does_not_wait(tmp_path: Path) -> None:
     flights = Flights(str(tmp_path / "a" / "store"))
     for _ in range(3):
-        assert not flights.enter(KEY, lambda pid: pytest.fail("waited"))
+        assert not flights.enter(ACTION, lambda pid: pytest.fail("waited"))
         flights.leave()
     flights.leave()
 
@@ -174,7 +177,7 @@ def test_where_no_lock_can_be_had_nobody_waits(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for root in (str(tmp_path / "file"), "/proc/nothing", ""):
         flights = Flights(root)
-        assert not flights.enter(KEY, lambda pid: pytest.fail("waited"))
+        assert not flights.enter(ACTION, lambda pid: pytest.fail("waited"))
         flights.leave()
 
 
@@ -184,14 +187,14 @@ def test_a_file_system_without_locks_is_no_error(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr("capsula.store.flight.posix.lockf", refused)
     flights = Flights(str(tmp_path))
-    assert not flights.enter(KEY, lambda pid: pytest.fail("waited"))
+    assert not flights.enter(ACTION, lambda pid: pytest.fail("waited"))
     flights.leave()
 
 
 def test_the_lock_is_not_inherited(tmp_path: Path, start: Callable[..., Process]) -> None:
     """The command lives on after us, perhaps: a daemon that it left behind must not hold everybody up."""
     flights = Flights(str(tmp_path / "store"))
-    assert not flights.enter(KEY, lambda pid: None)
+    assert not flights.enter(ACTION, lambda pid: None)
     child = Popen([sys.executable, "-c", "input()"], stdin=PIPE)
     flights.leave()
     began = time.monotonic()

@@ -1,0 +1,237 @@
+"""Two machines with the same action at once, on a real object store: one makes the result, the other takes it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import obstore
+import pytest
+
+from servers.proxy import Proxy
+from servers.seaweed import KEY, SECRET, Seaweed
+
+PATIENCE = 60
+ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")
+# Runs until somebody writes to the gate, or at once where that is no pipe.
+DO = 'read line < "$GATE"; cp in.txt out.txt && echo made'
+
+
+@pytest.fixture(scope="module")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    server = Seaweed(tmp_path_factory.mktemp("seaweed") / "data")
+    yield server
+    server.stop()
+
+
+class Machine:
+    """A directory and a store of its own; the gate of its command is closed unless it is `open`."""
+
+    def __init__(self, ws, name: str, endpoint: str, *options: str, is_open: bool = True) -> None:
+        self.ws = ws
+        self.root = ws.base / name
+        self.root.mkdir()
+        (self.root / "in.txt").write_bytes(b"input")
+        (self.root / "capsula.toml").write_bytes(b"")
+        self.gate = self.root.with_suffix(".gate")
+        if not is_open:
+            os.mkfifo(self.gate)
+        self.options = options
+        self.environ = {
+            **ws.environ,
+            "XDG_CACHE_HOME": str(self.root.with_suffix(".cache")),
+            "GATE": str(self.gate) if not is_open else "/dev/null",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": endpoint,
+        }
+
+    def start(self, *more: str) -> "subprocess.Popen[bytes]":
+        return self.ws.start(
+            *self.options, *more, *ASK, do=DO, cwd=self.root, env=self.environ, start_new_session=True
+        )
+
+    def run(self, *more: str):
+        return self.ws.capsule(*self.options, *more, *ASK, do=DO, cwd=self.root, env=self.environ)
+
+    def end(self) -> None:
+        """Its command goes on."""
+        with self.gate.open("w") as gate:
+            gate.write("go\n")
+
+
+class Pair:
+    def __init__(self, ws, server: Seaweed) -> None:
+        self.ws = ws
+        self.server = server
+        self.direct = server.store()
+        self.prefix = f"pair/{time.time_ns()}"
+        self.options = ("-b", f"s3://{server.bucket}/{self.prefix}")
+
+    def machine(self, name: str, *more: str, endpoint: str = "", is_open: bool = True) -> Machine:
+        return Machine(self.ws, name, endpoint or self.server.url, *self.options, *more, is_open=is_open)
+
+    def leases(self) -> list[str]:
+        found = obstore.list(self.direct, f"{self.prefix}/lease").collect()
+        return [each["path"] for each in found]
+
+    def until_held(self) -> None:
+        ends = time.monotonic() + PATIENCE
+        while not self.leases():
+            assert time.monotonic() < ends, "nobody takes a lease"
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def pair(ws, seaweed) -> Pair:
+    return Pair(ws, seaweed)
+
+
+def ended(process: "subprocess.Popen[bytes]") -> tuple[int, str, list[str]]:
+    out, err = process.communicate(timeout=PATIENCE)
+    said = [line.removeprefix("capsule: ") for line in err.decode().splitlines()]
+    return process.returncode, out.decode(), said
+
+
+def first_line(process: "subprocess.Popen[bytes]") -> str:
+    assert process.stderr is not None
+    return process.stderr.readline().decode()
+
+
+def test_two_machines_at_once_run_it_once(ws, pair) -> None:
+    one, two = pair.machine("one", is_open=False), pair.machine("two")
+    first = one.start()
+    pair.until_held()
+    second = two.start()
+    line = first_line(second)
+    assert line.startswith("capsule: waiting for "), line
+    assert line.endswith(" (for 10 min at most: --lease_wait), which is running the same action\n")
+    one.end()
+    assert ended(first) == (0, "made\n", [])
+    assert ended(second) == (0, "made\n", [])
+    assert ws.marks() == 1
+    assert (two.root / "out.txt").read_bytes() == b"input"
+    assert pair.leases() == []
+
+
+def test_a_command_that_is_known_to_be_long_is_held_before_it_runs(ws, pair) -> None:
+    """Its last run here took long: so no second goes by in which another machine may begin as well."""
+    one = pair.machine("one", is_open=False)
+    first = one.start()
+    pair.until_held()
+    one.end()
+    assert ended(first)[0] == 0
+    (one.root / "in.txt").write_bytes(b"another")
+    second = one.start()
+    # Whoever opens the gate finds the command at work, and by then there is a lease.
+    with one.gate.open("w") as gate:
+        held = pair.leases()
+        gate.write("go\n")
+    assert ended(second)[0] == 0
+    assert len(held) == 1
+    assert pair.leases() == []
+
+
+def test_when_the_holder_is_killed_the_other_goes_on(ws, pair) -> None:
+    one, two = pair.machine("one", "--lease_time", "1s", is_open=False), pair.machine("two")
+    first = one.start()
+    pair.until_held()
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    done = two.run()
+    assert (done.ran, done.code) == (1, 0), done
+    assert len(done.said) == 1
+    assert done.says("waiting for")
+    assert pair.leases() == []
+
+
+def test_when_the_holders_network_is_cut_the_other_goes_on(ws, pair) -> None:
+    proxy = Proxy(pair.server.port)
+    try:
+        cut = f"http://127.0.0.1:{proxy.port}"
+        one = pair.machine("one", "--lease_time", "1s", "--upload_timeout", "1s", endpoint=cut, is_open=False)
+        two = pair.machine("two")
+        first = one.start()
+        pair.until_held()
+        proxy.refuse()
+        done = two.run()
+        assert (done.ran, done.code, len(done.said)) == (1, 0, 1), done
+        one.end()
+        code, out, said = ended(first)
+        assert (code, out) == (0, "made\n")
+        assert len(said) <= 1, said
+    finally:
+        proxy.stop()
+    assert pair.leases() == []
+
+
+def test_when_it_fails_there_the_other_runs_it(ws, pair) -> None:
+    one, two = pair.machine("one", is_open=False), pair.machine("two")
+    for machine in (one, two):
+        (machine.root / "in.txt").unlink()
+        (machine.root / "in.txt").mkdir()
+        (machine.root / "in.txt" / "file").write_bytes(b"x")
+    first = one.start()
+    pair.until_held()
+    second = two.start()
+    assert first_line(second).startswith("capsule: waiting for ")
+    one.end()
+    assert ended(first)[0] == 1
+    code, _, said = ended(second)
+    assert (code, ws.marks()) == (1, 2), said
+
+
+def test_ctrl_c_ends_the_waiting_and_runs_nothing(ws, pair) -> None:
+    one, two = pair.machine("one", is_open=False), pair.machine("two")
+    first = one.start()
+    pair.until_held()
+    second = two.start()
+    first_line(second)
+    second.send_signal(signal.SIGINT)
+    assert ended(second)[0] == -signal.SIGINT
+    one.end()
+    assert ended(first)[0] == 0
+    assert ws.marks() == 1
+
+
+@pytest.mark.parametrize("wait", ["0", "1s"])
+def test_it_waits_no_longer_than_it_shall(ws, pair, wait) -> None:
+    machine = pair.machine("one")
+    report = ws.base / "report.json"
+    machine.run("--dry_run", "--json", str(report))
+    key = json.loads(report.read_bytes())["key"]
+    lease = {"capsula-lease": 1, "run": "r", "host": "evil\nhost", "seconds": 300, "key": "", "beat": 1}
+    obstore.put(pair.direct, f"{pair.prefix}/lease/{key}", json.dumps(lease).encode())
+    done = machine.run("--lease_wait", wait)
+    assert (done.ran, done.code) == (1, 0)
+    if wait == "0":
+        assert done.said == []
+    else:
+        assert done.said[0].startswith("waiting for evil\\nhost (for 1 s at most"), done.said
+        assert done.said[1:] == ["waited 1 s for evil\\nhost, and runs it here now"]
+    # It is another's, and stays.
+    assert len(pair.leases()) == 1
+
+
+def test_with_neither_nothing_is_asked(ws, pair) -> None:
+    proxy = Proxy(pair.server.port)
+    try:
+        machine = pair.machine("one", endpoint=f"http://127.0.0.1:{proxy.port}")
+        proxy.storm(403, lambda verb, path: "/lease/" in path)
+        assert machine.run("--lease_wait", "0", "--lease_time", "0").said == []
+        assert proxy.faults == 0
+        shutil.rmtree(machine.environ["XDG_CACHE_HOME"])
+        (machine.root / "in.txt").write_bytes(b"another")
+        # And what is refused of it is no trouble.
+        done = machine.run()
+        assert (done.ran, done.said) == (1, [])
+        assert proxy.faults == 1
+        # Now it is known to be short.
+        (machine.root / "in.txt").write_bytes(b"a third")
+        assert machine.run().ran == 1
+        assert proxy.faults == 1
+    finally:
+        proxy.stop()
