@@ -16,7 +16,7 @@ from capsula.store.buckets import from_url
 from capsula.store.http import HttpStore
 from capsula.store.objects import ObjectStore
 from capsula.store.reapi import ReapiStore
-from capsula.testing import MemoryRemote, RemoteContract
+from capsula.testing import Desk, MemoryRemote, RemoteContract, soon
 from servers import s3, swift
 from servers.azurite import Azurite
 from servers.buildgrid import BuildGrid
@@ -153,9 +153,20 @@ class TestObjectStoreOnAzurite(OnObjects):
     @pytest.fixture
     def remote(self, server: Azurite, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
         self.direct = server.store()
-        for name, value in server.environ().items():
+        for name, value in server.environs()["obstore"].items():
             monkeypatch.setenv(name, value)
         return from_url(f"az://{server.container}/{self.new_prefix()}", {}, os.environ)
+
+    @pytest.mark.parametrize("names", ["the command line", "a connection string"])
+    def test_the_account_is_found_as_azure_finds_it(
+        self, server: Azurite, desk: Desk, monkeypatch: pytest.MonkeyPatch, names: str
+    ) -> None:
+        for name, value in server.environs()[names].items():
+            monkeypatch.setenv(name, value)
+        remote = from_url(f"az://{server.container}/{self.new_prefix()}", {}, os.environ)
+        digest = desk.blob(b"found")
+        remote.send([digest], desk.path_of, soon())
+        assert remote.missing([digest], soon()) == []
 
 
 class TestReapiStoreOnCasd(RemoteContract):

@@ -42,12 +42,22 @@ class Azurite(Server):
             self.stop()
             raise
 
-    def environ(self) -> dict[str, str]:
-        """What somebody who uses it has set."""
+    def environs(self) -> dict[str, dict[str, str]]:
+        """What somebody who uses it may have set."""
         return {
-            "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
-            "AZURE_STORAGE_ACCOUNT_KEY": KEY,
-            "AZURE_STORAGE_ENDPOINT": self.url,
+            "obstore": {
+                "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
+                "AZURE_STORAGE_ACCOUNT_KEY": KEY,
+                "AZURE_STORAGE_ENDPOINT": self.url,
+            },
+            "the command line": {
+                "AZURE_STORAGE_ACCOUNT": ACCOUNT,
+                "AZURE_STORAGE_KEY": KEY,
+                "AZURE_STORAGE_SERVICE_ENDPOINT": self.url,
+            },
+            "a connection string": {
+                "AZURE_STORAGE_CONNECTION_STRING": f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={self.url};"
+            },
         }
 
     def store(self) -> AzureStore:

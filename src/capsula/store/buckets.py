@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from capsula.errors import UsageError
 from capsula.store.aws import Profile, profile
+from capsula.store.azure import account, is_in_clear
 from capsula.store.objects import ObjectStore, Places
 
 # A server that sends nothing for so long is gone; how long all may take is for the one who asks.
@@ -77,5 +78,7 @@ def _other(scheme: str, bucket: str, environ: Mapping[str, str]) -> Any:
 
     if scheme == "gs":
         return GCSStore(bucket, client_options=_CLIENT, retry_config=_RETRY)
-    client: Any = {**_CLIENT, "allow_http": environ.get("AZURE_STORAGE_ENDPOINT", "").startswith("http://")}
-    return AzureStore(bucket, client_options=client, retry_config=_RETRY)
+    found = account(environ)
+    client: Any = {**_CLIENT, "allow_http": is_in_clear(found, environ)}
+    config: Any = found
+    return AzureStore(bucket, client_options=client, retry_config=_RETRY, **config)
