@@ -191,3 +191,41 @@ def test_credentials_are_not_told(ws, otlp, receiver) -> None:
     ws.capsule(*otlp, command=("sh", "-c", "true", "--password", "hunter2secret"))
     assert receiver.received
     assert "hunter2secret" not in json.dumps(receiver.received[-1].body)
+
+
+# ---------------------------------------------------------------------------------------------------- recorded runs
+
+
+def test_a_recorded_command_is_a_span_and_what_it_runs_is_below_it(ws, otlp, receiver) -> None:
+    outer = "0af7651916cd43dd8448eb211c80319c"
+    ws.environ["TRACEPARENT"] = f"00-{outer}-b7ad6b7169203331-01"
+    done = ws.tool("monitor", "-q", "capsule", *otlp, "--", "cp", "in.txt", "out.txt")
+    assert done.code == 0, done
+    inner, run = spans(receiver, 0), spans(receiver, 1)
+    assert set(run) == {"monitor", "context", "run", "record"}
+    assert {span["traceId"] for span in (*inner.values(), *run.values())} == {outer}
+    assert run["monitor"]["parentSpanId"] == "b7ad6b7169203331"
+    assert inner["x"]["parentSpanId"] == run["monitor"]["spanId"]
+    assert run["run"]["parentSpanId"] == run["monitor"]["spanId"]
+    told = attributes(run["monitor"])
+    assert (told["outcome"], told["exit_code"], told["command"]) == (
+        "finished", "0", "capsule -c x -i in.txt -o out.txt -- cp in.txt out.txt",
+    )  # fmt: skip
+    assert json.loads(ws.tool("show", "--file", "capsule.json").out)["id"] == told["recorded"]
+
+
+def test_a_recorded_command_that_is_cached_tells_what_capsule_tells(ws, otlp, receiver) -> None:
+    asked = ("monitor", "-q", "--cache", "--input", "in.txt", "--output", "out.txt")
+    for _ in range(2):
+        assert ws.tool(*asked, "sh", "-c", "echo $TRACEPARENT; cp in.txt out.txt").code == 0
+    miss, hit = (attributes(spans(receiver, at)["sh"]) for at in (0, 1))
+    assert (miss["outcome"], hit["outcome"], hit["made_by"]) == ("miss", "hit", miss["run"])
+    assert miss["recorded"] != hit["recorded"]
+    assert {"inputs", "lookup", "run", "capture"} <= set(spans(receiver, 0))
+    assert "restore" in spans(receiver, 1)
+
+
+def test_a_collector_that_is_away_is_no_trouble_of_a_recorded_command(ws, otlp) -> None:
+    ws.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
+    done = ws.tool("monitor", "-q", "sh", "-c", "echo told; exit 3")
+    assert (done.code, done.out, done.err) == (3, "told\n", "")

@@ -16,7 +16,7 @@ from capsula.config.project import Project
 from capsula.core.names import printable
 from capsula.errors import UsageError, in_one_line
 from capsula.execute.stdio import in_order, replay
-from capsula.plugins import cached_run
+from capsula.plugins import cached_run, telemetry
 
 if TYPE_CHECKING:
     from capsula.cli.running import Running
@@ -66,13 +66,15 @@ class CachedCommand:
         self.start_ns = time.time_ns()
         self.outcome: Outcome | None = None
         self.logs: tuple[Log | None, Log | None] = (None, None)
+        self._report: engine.Report | None = None
+        session.place = telemetry.place_of(os.environ, session.settings)
         session.world.execute = self._execute
         session.world.replay = self._replay
 
     def run(self) -> tuple[Outcome, dict[str, Any]]:
         """The outcome, and what the capsule tells of the result. Raises nothing once the command has run."""
         session = self.session
-        report = engine.run(session.recipe, session.policy, session.world)
+        report = self._report = engine.run(session.recipe, session.policy, session.world)
         if self.outcome is None and report.outcome != engine.HIT:
             self._execute("")
         outcome = self.outcome or Found(report, self.start_ns, self.logs)
@@ -84,11 +86,17 @@ class CachedCommand:
             session.world.say(f"not all is recorded: {type(error).__name__}: {error}")
         return outcome, result
 
+    def end(self) -> None:
+        """When the capsule is sealed."""
+        self.session.remove_spools()
+        if self.session.place is not None and self._report is not None:
+            telemetry.report(self.session, self._report, self.session.place, self.session.world.say)
+
     def _execute(self, inputs_hash: str) -> Outcome:
         session = self.session
         self.outcome = cached_run.execute(
             session.recipe,
-            self.running.environ,
+            session.environment(self.running.environ),
             inputs_hash,
             session.store_root,
             session.spools,
@@ -130,7 +138,7 @@ def run(
         recorder.warn(f"not cached: {reason}")
         return running.run(command), cached.uncached(reason), lambda: None
     outcome, result = ready.run()
-    return outcome, result, session.remove_spools
+    return outcome, result, ready.end
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,8 @@ from capsula.execute.spawn import child_environment
 
 # As for `capsule --strict`: it was us, not the command.
 NOT_RUN = 125
+# Who hears of each run, if anybody does.
+_WATCHED = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def monitor(words: Sequence[str]) -> int:
         return _unrecorded(asked.command)
     project = keeping(find_project(asked.directory, here), asked.keep)
     items = steps.items_of(project, asked.items)
-    declared = None
+    began, declared = time.time_ns(), None
     if declaring.is_wanted(asked.cache, project, items):
         declared = declaring.declare(asked.declared, project, items)
     recorder = steps.begin(project, "monitor", _warn)
@@ -83,7 +86,7 @@ def monitor(words: Sequence[str]) -> int:
         return NOT_RUN
     sys.stdout.flush()
     running = Running(recorder, lambda: _summary(asked), project.monitor.log_limit)
-    outcome, result, done = _run(running, project, items, asked, declared)
+    outcome, result, done = _run(running, project, items, asked, declared, began)
     let_go_of_stdout()
     if outcome.write_error:
         # Of a cached run, the engine has said it.
@@ -91,12 +94,13 @@ def monitor(words: Sequence[str]) -> int:
         recorder.notes.append(why)
         if result is None:
             _warn(why)
-    try:
-        _after(running, items, asked, outcome, result)
-    except Exception as error:
-        # The command has run; its exit code stands.
-        _warn(f"not all is recorded: {type(error).__name__}: {error}")
-    done()
+    steps_left: list[Callable[[], None]] = [lambda: _after(running, items, asked, outcome, result), done]
+    for step in steps_left:
+        try:
+            step()
+        except Exception as error:
+            # The command has run; its exit code stands.
+            _warn(f"not all is recorded: {type(error).__name__}: {error}")
     # Without us, it is the command that would have failed to write.
     return outcome.exit_code or (1 if outcome.write_error else 0)
 
@@ -107,11 +111,16 @@ def _unrecorded(command: tuple[str, ...]) -> int:
 
 
 def _run(
-    running: Running, project: Project, items: list[Item], asked: Asked, declared: Declared | None
+    running: Running,
+    project: Project,
+    items: list[Item],
+    asked: Asked,
+    declared: Declared | None,
+    began: int,
 ) -> tuple[ports.Outcome, dict[str, Any] | None, Callable[[], None]]:
     """How it went; of a cached action what the result is, and what is to be done when the capsule is sealed."""
     if declared is None:
-        return running.run(asked.command), None, _nothing
+        return _plainly(running, asked, began)
     from capsula.cli import cached  # most runs aren't, and it is much to import
 
     name = items[0].name if items else None
@@ -120,6 +129,33 @@ def _run(
     except KeyboardInterrupt:  # while another run of the same action was waited for
         running.recorder.seal("interrupted", _summary(asked))
         raise
+
+
+def _plainly(running: Running, asked: Asked, began: int) -> tuple[ports.Outcome, None, Callable[[], None]]:
+    if not any(map(os.environ.get, _WATCHED)):
+        return running.run(asked.command), None, _nothing
+    from capsula.plugins import telemetry
+
+    place = telemetry.place_of(os.environ)
+    if place is not None:
+        running.environ[b"TRACEPARENT"] = place.traceparent.encode()
+    outcome = running.run(asked.command)
+
+    def tell() -> None:
+        if place is not None:
+            draft = running.recorder.draft
+            facts: dict[str, str | int | float | bool] = {
+                "command": " ".join(mask_words(asked.command)),
+                "outcome": status(outcome),
+                "exit_code": outcome.exit_code,
+                "seconds_run": round(outcome.seconds, 6),
+                "recorded": draft.id if draft is not None else "",
+            }
+            run = outcome.start_ns, outcome.end_ns
+            parts = (("context", began, run[0]), ("run", *run), ("record", run[1], time.time_ns()))
+            telemetry.report_recorded(place, facts, parts)
+
+    return outcome, None, tell
 
 
 def _nothing() -> None:

@@ -211,7 +211,7 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
             session.remotes.send(lambda text: tell(program, text))
             report.mark("upload", began)
         if session.place is not None and not settings.dry_run:
-            from capsula.cli import telemetry
+            from capsula.plugins import telemetry
 
             telemetry.report(session, report, session.place, lambda text: tell(program, text))
         if settings.json is not None:

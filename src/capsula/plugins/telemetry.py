@@ -1,4 +1,4 @@
-"""What a run tells Honeycomb and OpenTelemetry of itself, when somebody wants to hear it."""
+"""What a run, cached or recorded, tells Honeycomb and OpenTelemetry of itself, when somebody wants to hear it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,26 +16,31 @@ from capsula.core.node import DIRECTORY, LINK
 from capsula.core.secrets import mask
 from capsula.observe import honeycomb, otlp
 from capsula.observe.post import Parcel, deliver
-from capsula.observe.span import Attribute, Place, Span, new_id
+from capsula.observe.span import Attribute, Place, Span, new_id, place
 
 if TYPE_CHECKING:
+    from capsula.config.settings import Settings
     from capsula.plugins.cached_run import Session
 
 # Honeycomb takes strings of 64 KiB; nobody reads so much in one field.
 _LONGEST = 16_384
 
 
+def place_of(environ: Mapping[str, str], settings: Settings | None = None) -> Place | None:
+    """Where in a trace what begins now is, if somebody wants to hear of it."""
+    if otlp.endpoint(environ) is None and (settings is None or not settings.honeycomb_dataset):
+        return None
+    return place(environ.get("TRACEPARENT", ""))
+
+
 def report(session: Session, found: engine.Report, place: Place, say: Callable[[str], None]) -> None:
     """Send it, if the trace is one that is recorded. Trouble is said with -v only: it is none of the run."""
     if not place.is_sampled:
         return
-    settings, environ = session.settings, os.environ
+    settings = session.settings
     spans = spans_of(session, found, place, time.time_ns())
-    parcels = []
-    endpoint = otlp.endpoint(environ)
-    if endpoint is not None:
-        content = otlp.body(place, spans, endpoint.resource, __version__)
-        parcels.append(Parcel(endpoint.url, endpoint.headers, content))
+    parcels, seconds = _to_collector(spans, place)
+    environ = os.environ
     token = settings.honeycomb_token or environ.get("HONEYCOMB_API_KEY", "")
     if settings.honeycomb_dataset and token:
         own = dict(pair.partition("=")[::2] for pair in settings.honeycomb_kv)
@@ -47,10 +52,35 @@ def report(session: Session, found: engine.Report, place: Place, say: Callable[[
         parcels.append(Parcel(url, honeycomb.headers(token), content))
     elif settings.honeycomb_dataset and settings.verbose:
         say("nothing is sent to Honeycomb: --honeycomb_token is missing")
-    seconds = endpoint.seconds if endpoint is not None else 10.0
     for trouble in deliver(parcels, session.store_root, seconds):
         if settings.verbose:
             say(f"not sent: {trouble}")
+
+
+def report_recorded(
+    place: Place, facts: Mapping[str, Attribute], parts: Sequence[tuple[str, int, int]]
+) -> None:
+    """Of a command that was recorded and no cached action: `parts` are (name, from, to) in ns since 1970, in order.
+
+    OpenTelemetry alone hears of it: what Honeycomb is told is said by options of `capsule`. Nothing is kept for a
+    collector that is away, as there needn't be a store.
+    """
+    if place.is_sampled:
+        started, ended = parts[0][1], parts[-1][2]
+        own = {**facts, "host": os.uname().nodename, "version": __version__}
+        run = Span("monitor", started, ended, place.span_id, place.parent_id, own)
+        below = [Span(name, begun, until, new_id(), place.span_id) for name, begun, until in parts]
+        parcels, seconds = _to_collector([run, *below], place)
+        deliver(parcels, "", seconds)
+
+
+def _to_collector(spans: Sequence[Span], place: Place) -> tuple[list[Parcel], float]:
+    """What is to be sent, and how many seconds there are for it."""
+    endpoint = otlp.endpoint(os.environ)
+    if endpoint is None:
+        return [], 10.0
+    content = otlp.body(place, spans, endpoint.resource, __version__)
+    return [Parcel(endpoint.url, endpoint.headers, content)], endpoint.seconds
 
 
 def spans_of(session: Session, found: engine.Report, place: Place, end_ns: int) -> list[Span]:
@@ -84,6 +114,7 @@ def attributes(session: Session, found: engine.Report) -> dict[str, Attribute]:
         "outputs_hash_details": _outputs(found),
         "capsule_job": job or None,
         "run": session.world.run_id,
+        "recorded": session.world.record or None,
         "made_by": origin.run if is_hit and origin is not None else None,
         "seconds_saved" if is_hit else "seconds_run": round(found.seconds, 6),
         "bytes": found.bytes,
