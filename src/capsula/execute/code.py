@@ -356,10 +356,13 @@ def _is_constant(value: Any) -> bool:
 
 
 def _is_of_the_program(value: Any) -> bool:
-    """A function or a class that isn't from where something is installed, whatever it says of itself."""
+    """Whether it is a function or a class that the program has made. What packages make of texts while they are
+    imported is of no module at all, and is theirs."""
     if isinstance(value, types.FunctionType):
-        return not origin_of(value.__globals__.get("__name__")).is_pinned
-    return isinstance(value, type) and not is_pinned_class(value)
+        module = value.__globals__.get("__name__")  # its __module__ may be copied from what it wraps
+    else:
+        module = value.__module__ if isinstance(value, type) else None
+    return isinstance(module, str) and not origin_of(module).is_pinned
 
 
 @contextmanager

@@ -241,6 +241,17 @@ def test_what_the_program_has_put_in_the_place_of_an_installed_one_counts(
     assert call_facts(function, {}) == facts[0]
 
 
+def test_what_a_package_has_made_of_a_text_is_its_own(program, monkeypatch):
+    """As numpy 1 and `decorator` do: a function whose names are of no module."""
+    space = {"x": object()}
+    exec("def dumps(*a): return x", space)
+    del space["__builtins__"]
+    function = program("import json\ndef f(): return json.dumps(1)").f
+    before = call_facts(function, {})
+    monkeypatch.setattr("json.dumps", space["dumps"])
+    assert call_facts(function, {}) == before
+
+
 A_PAIR = """
 class A:
     def __init__(self): self.n = 0
