@@ -3,13 +3,14 @@
 import atexit
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager
 from traitlets.config import Config
 
 import capsula
@@ -167,10 +168,18 @@ def kernel(project: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR"):
         monkeypatch.setenv(name, str(project.root / name.lower()))
     env = {**os.environ, "PYTHONPATH": SRC, "MPLBACKEND": "agg"}
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(project.root), env=env)
-    yield client
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
+    # Through sockets with names: ports that were free a moment ago may be taken when the kernel gets to them.
+    with tempfile.TemporaryDirectory() as place:  # whose names may not be long
+        manager = KernelManager(kernel_name="python3", transport="ipc", ip=f"{place}/k")
+        manager.start_kernel(cwd=str(project.root), env=env)
+        client = manager.client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=200)
+            yield client
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
 
 
 def ask(client: Any, source: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
