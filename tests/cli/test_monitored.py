@@ -269,7 +269,9 @@ def test_a_killed_recorder_leaves_no_credential_behind(monitored):
     )
     seen = b""
     while not seen.endswith(b"canary-7c1e 8999 ................\n"):
-        seen += os.read(process.stdout.fileno(), 1 << 16)
+        piece = os.read(process.stdout.fileno(), 1 << 16)
+        assert piece, seen[-100:]
+        seen += piece
     monitored.started()
     process.kill()
     process.wait()
