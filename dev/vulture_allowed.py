@@ -22,6 +22,7 @@ _.__spec__
 _.__loader__
 _.__path__
 _.__package__
+_.__class__  # what an object is from then on (plugins.later)
 
 __getattr__  # `capsula.monitor` is looked up by it
 __dir__  # so that `dir(capsula)` shows what is imported only when it is used
