@@ -60,6 +60,7 @@ class Reference:
     """The reference work, with its results wherever they were sent to."""
 
     def __init__(self, options: Options) -> None:
+        self.away = Away(options.scratch / "remote" / "away")
         self.place = Place(options.scratch, options.scratch / "remote" / "work")
         self.plain = prepare(CAPSULE, self.place)
         self.store = Path(self.plain.env["XDG_CACHE_HOME"]) / "capsula"
@@ -78,17 +79,37 @@ class Reference:
         return seconds
 
     def without_outputs(self) -> None:
-        self.place.workload.delete_outputs()
+        self.away.put(self.place.workload.project / "dist")
 
     def without_results(self) -> None:
         """The inputs are known, as they are where the task has run before; the result isn't here."""
         self.without_outputs()
         for name in ("ac", "cas", "recall", "remotes"):
-            shutil.rmtree(self.store / name, ignore_errors=True)
+            self.away.put(self.store / name)
 
     def without_anything(self) -> None:
         self.without_outputs()
-        shutil.rmtree(self.store.parent, ignore_errors=True)
+        self.away.put(self.store.parent)
+
+
+class Away:
+    """Where to things go that are to be gone: ext4 looks long for a place to make a file in for minutes after others
+    have been deleted, which is nobody's time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._number = 0
+
+    def put(self, path: Path) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._number += 1
+        try:
+            path.rename(self._folder / str(self._number))
+        except FileNotFoundError:
+            return
+
+    def end(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def with_credentials(env: Mapping[str, str]) -> dict[str, str]:

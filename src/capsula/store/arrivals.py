@@ -3,9 +3,10 @@ store on this disk.
 
 Making a file is waiting for the file system, and each blob of a result becomes two: the store's, and the output. Two
 processes make them in two thirds of the time of one, and what was verified as it came needn't be read and verified
-again. So the store's are made by a process that gets them through a pipe. It is told when that was all, and says by its
-exit code that they are all there; whatever happens to it, what it was to do is done here again. When we are killed, the
-pipe ends early, and so does it: each file that it made is whole.
+again. So the store's are made by a process that finds them in memory that both have, and is told through a pipe where
+(through the pipe itself, each would wait for the other). It is told when that was all, and says by its exit code that
+they are all there; whatever happens to it, what it was to do is done here again. When we are killed, the pipe ends
+early, and so does it: each file that it made is whole.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from capsula.store.receive import SMALL, Receiving, check_name, other, too_many
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from mmap import mmap
 
     from capsula.core.digest import Digest
     from capsula.ports import Receiver
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
 _ROOM = 16 << 20
 # From so many on, a process is worth its start.
 _MANY = 32
-_HEAD = 72
-_END = bytes(_HEAD)
-_PIPE = 1 << 20
+# What is told of each: its name, where it is and how long. Short enough for a pipe to take it in one piece.
+_LINE = 80
+_END = bytes(_LINE)
 
 
 class Arrivals:
@@ -44,9 +46,11 @@ class Arrivals:
         self._room = _ROOM
         self._contents: dict[str, bytes] = {}
         self._lock = allocate_lock()
-        self._pid, self._pipe = 0, -1
-        if len([True for digest in digests if digest.size_bytes <= SMALL]) >= _MANY:
-            self._start()
+        self._pid, self._pipe, self._used = 0, -1, 0
+        self._shared: mmap | None = None
+        small = [digest.size_bytes for digest in digests if digest.size_bytes <= SMALL]
+        if len(small) >= _MANY:
+            self._start(min(sum(small), _ROOM))
 
     def receive(self, digest: Digest) -> Receiver:
         with self._lock:
@@ -65,34 +69,34 @@ class Arrivals:
             if digest.hash in self._contents:
                 return
             self._contents[digest.hash] = content
-            if self._pipe >= 0:
-                self._tell(digest.hash.encode() + len(content).to_bytes(8, "little"), content)
+            start, end = self._used, self._used + len(content)
+            if self._shared is not None and end <= len(self._shared):
+                self._shared[start:end] = content
+                self._used = end
+                self._tell(digest.hash.encode() + start.to_bytes(8, "little") + end.to_bytes(8, "little"))
+            else:
+                self._close()
 
     def finish(self) -> None:
         """StoreError when this disk refuses."""
         with self._lock:
             contents, self._contents = self._contents, {}
-            if self._pipe >= 0:
-                self._tell(_END)
+            self._tell(_END)
             self._close()
             is_done = self._pid > 0 and _has_done_it(self._pid)
-            self._pid = 0
+            self._pid, self._shared = 0, None
         if not is_done:
             for name, content in contents.items():
                 self._near.keep(name, content)
 
-    def _start(self) -> None:
+    def _start(self, size: int) -> None:
         try:
-            reading, self._pipe = os.pipe()
-        except OSError:
-            return
-        try:
-            # Room for some fifty of the usual ones, so that who receives seldom waits.
-            from fcntl import F_SETPIPE_SZ, fcntl  # type: ignore[attr-defined,unused-ignore]
+            from mmap import mmap
 
-            fcntl(self._pipe, F_SETPIPE_SZ, _PIPE)
+            self._shared = mmap(-1, max(size, 1))
+            reading, self._pipe = os.pipe()
         except (ImportError, OSError):
-            pass
+            return
         try:
             self._pid = posix.fork()
         except OSError:
@@ -104,19 +108,17 @@ class Arrivals:
             return
         try:
             posix.close(self._pipe)
-            _put_all(reading, self._near)
+            _put_all(reading, self._shared, self._near)
             posix._exit(0)
         finally:
             posix._exit(1)
 
-    def _tell(self, *pieces: bytes) -> None:
-        try:
-            for piece in pieces:
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[posix.write(self._pipe, rest) :]
-        except OSError:  # it is gone: what it had to do is done in the end
-            self._close()
+    def _tell(self, line: bytes) -> None:
+        if self._pipe >= 0:
+            try:
+                posix.write(self._pipe, line)
+            except OSError:  # it is gone: what it had to do is done in the end
+                self._close()
 
     def _close(self) -> None:
         if self._pipe >= 0:
@@ -150,22 +152,20 @@ class _Arriving:
         self._pieces.clear()
 
 
-def _put_all(pipe: int, near: DiskStore) -> None:
+def _put_all(pipe: int, shared: mmap | bytes, near: DiskStore) -> None:
     """In the process that does it: until it is told that this was all. StoreError when the pipe ends before."""
-    came = bytearray()
+    contents, came = memoryview(shared), b""
     while True:
-        while len(came) >= _HEAD:
-            if came[:_HEAD] == _END:
-                return
-            end = _HEAD + int.from_bytes(came[64:_HEAD], "little")
-            if len(came) < end:
-                break
-            near.keep(came[:64].decode(), bytes(memoryview(came)[_HEAD:end]))
-            del came[:end]
-        piece = posix.read(pipe, _PIPE)
+        piece = posix.read(pipe, 50 * _LINE)
         if not piece:
-            raise StoreError("whoever sent them is gone")
+            raise StoreError("whoever had them is gone")
         came += piece
+        while len(came) >= _LINE:
+            line, came = came[:_LINE], came[_LINE:]
+            if line == _END:
+                return
+            start, end = int.from_bytes(line[64:72], "little"), int.from_bytes(line[72:], "little")
+            near.keep(line[:64].decode(), contents[start:end])
 
 
 def _has_done_it(pid: int) -> bool:

@@ -129,7 +129,7 @@ class DiskStore:
             raise refusal(error, self.root, "write") from error
         return digest
 
-    def keep(self, name: str, content: bytes) -> None:
+    def keep(self, name: str, content: "bytes | memoryview") -> None:
         """Put what is known to have this hash."""
         try:
             self._write(blob_path(self.root, name), content, 0o400)
@@ -261,7 +261,7 @@ class DiskStore:
             return os.path.lexists(path)  # it can only be read, so nothing sweeps it
         return True
 
-    def _write(self, path: str, content: bytes, mode: int) -> None:
+    def _write(self, path: str, content: "bytes | memoryview", mode: int) -> None:
         fd, temporary = create_temporary(self.root, mode, self._now())
         try:
             try:

@@ -4,27 +4,32 @@ Spoken by bazel-remote, nginx with WebDAV, Artifactory and many others. The prot
 connections are kept open and used at once. https://bazel.build/remote/caching#http-caching
 """
 
-import base64
-import http.client
+from __future__ import annotations
+
 import os
-import ssl
 from _thread import allocate_lock
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from capsula.core.digest import Digest
 from capsula.core.names import printable
 from capsula.core.reapi import ActionResult
 from capsula.core.wire import decode, encode
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable, UsageError
-from capsula.ports import Receiver
-from capsula.store import clock
+from capsula.store.exchange import Connection, Unintelligible
 from capsula.store.guard import SILENCE_SECONDS, in_time
 from capsula.store.handshake import refusal
 from capsula.store.parallel import each
 from capsula.store.receive import receiving
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import IO
+
+    from capsula.core.digest import Digest
+    from capsula.ports import Receiver
+    from capsula.store.exchange import Answer
 
 CONNECTIONS = 12
 CHUNK = 1 << 18
@@ -49,14 +54,16 @@ class HttpStore:
             raise UsageError(f"the address of the store has no good port: {error}") from error
         self._path = parts.path.rstrip("/")
         self._is_secure = parts.scheme == "https"
-        self._context = context
+        self._context = context if context is not None or not self._is_secure else _trusting_the_system()
         self._headers = {"User-Agent": "capsula", **(headers or {})}
         if parts.username is not None:
+            import base64
+
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         port = f":{self._port}" if self._port else ""
         self.name = f"{parts.scheme}://{self._host}{port}{self._path}"
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: list[Connection] = []
         self._lock = allocate_lock()
 
     def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
@@ -65,7 +72,6 @@ class HttpStore:
                 return None
             self._expect(answer, (200,))
             content = _all(answer, _LARGEST_ENTRY)
-            self._expect_all(answer)
         return decode(ActionResult, content)
 
     def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
@@ -97,7 +103,6 @@ class HttpStore:
                     while piece := answer.read(CHUNK):
                         in_time(self.name, deadline)
                         receiver.write(piece)
-                    self._expect_all(answer)
 
         each(digests, get, CONNECTIONS)
 
@@ -112,7 +117,9 @@ class HttpStore:
 
     def examine(self, deadline: float) -> list[tuple[str, str]]:
         with self._ask("HEAD", f"/cas/{'0' * 64}", deadline) as answer:
-            server, date = answer.headers.get("Server", ""), answer.headers.get("Date", "")
+            server, date = answer.headers.get("server", ""), answer.headers.get("date", "")
+        from capsula.store import clock
+
         found = [("ok", f"the server is {server}")] if server else []
         return (
             found + clock.read(date) + ([] if self._is_secure or self._is_here() else [("note", _IN_CLEAR)])
@@ -130,28 +137,29 @@ class HttpStore:
 
     @contextmanager
     def _ask(
-        self, verb: str, path: str, deadline: float, body: Any = None, size: int | None = None
-    ) -> Iterator[http.client.HTTPResponse]:
+        self, verb: str, path: str, deadline: float, body: IO[bytes] | bytes | None = None, size: int = 0
+    ) -> Iterator[Answer]:
         """One request on a connection that is kept if all went well. What the network does is StoreUnreachable."""
         connection, answer = self._answer(verb, path, deadline, body, size)
         try:
             yield answer
-            answer.read()
-        except (OSError, http.client.HTTPException) as error:
+            while answer.read(CHUNK):
+                pass
+        except (OSError, Unintelligible) as error:
             connection.close()
             raise StoreUnreachable(f"{self.name}: {_told(error)}") from error
         except BaseException:
             connection.close()
             raise
-        if answer.will_close:
+        if not answer.stays_open:
             connection.close()
         else:
             with self._lock:
                 self._idle.append(connection)
 
     def _answer(
-        self, verb: str, path: str, deadline: float, body: Any, size: int | None
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        self, verb: str, path: str, deadline: float, body: IO[bytes] | bytes | None, size: int
+    ) -> tuple[Connection, Answer]:
         """Its head. A connection that was kept may have been closed meanwhile (servers do so after a minute): that is
         no failure, and the next is used, in the end a new one."""
         headers = dict(self._headers)
@@ -160,15 +168,14 @@ class HttpStore:
             headers["Content-Length"] = str(len(body) if isinstance(body, bytes) else size)
         while True:
             connection = self._connection(min(in_time(self.name, deadline), SILENCE_SECONDS))
-            was_open = connection.sock is not None
+            was_open = connection.is_open
             try:
-                if size is not None:
+                if body is not None and not isinstance(body, bytes):
                     body.seek(0)
-                connection.request(verb, self._path + path, body=body, headers=headers)
-                return connection, connection.getresponse()
-            except (OSError, http.client.HTTPException) as error:
+                return connection, connection.ask(verb, self._path + path, headers, body)
+            except (OSError, Unintelligible) as error:
                 connection.close()
-                if isinstance(error, ssl.SSLError) and (refused := refusal(self.name, str(error))):
+                if self._is_secure and (refused := refusal(self.name, str(error))):
                     raise refused from error
                 if not (was_open and isinstance(error, ConnectionError)):
                     raise StoreUnreachable(f"{self.name}: {_told(error)}") from error
@@ -176,28 +183,19 @@ class HttpStore:
                 connection.close()
                 raise
 
-    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+    def _connection(self, seconds: float) -> Connection:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
-            if self._is_secure:
-                connection = http.client.HTTPSConnection(self._host, self._port, context=self._context)
-            else:
-                connection = http.client.HTTPConnection(self._host, self._port)
-        connection.timeout = seconds
-        if connection.sock is not None:
-            connection.sock.settimeout(seconds)
+            port = self._port or (443 if self._is_secure else 80)
+            connection = Connection(self._host, port, self._context)
+        connection.seconds = seconds
         return connection
 
     def _is_here(self) -> bool:
         return self._host in ("localhost", "::1") or self._host.startswith("127.")
 
-    def _expect_all(self, answer: http.client.HTTPResponse) -> None:
-        """http.client doesn't say when a connection ended before what was announced had come."""
-        if answer.length:
-            raise StoreUnreachable(f"{self.name}: the answer ended {answer.length} bytes too early")
-
-    def _expect(self, answer: http.client.HTTPResponse, good: tuple[int, ...]) -> None:
+    def _expect(self, answer: Answer, good: tuple[int, ...]) -> None:
         if answer.status in good:
             return
         what = f"{self.name}: {answer.status} {_title(answer) or answer.reason}".rstrip()
@@ -209,23 +207,30 @@ class HttpStore:
         raise StoreError(what, hint=hint)
 
 
-def _title(answer: http.client.HTTPResponse) -> str:
+def _title(answer: Answer) -> str:
     """Of the page that people get to see: that nginx wants a certificate is said nowhere else."""
     page = answer.read(_LARGEST_PAGE).decode("utf-8", "replace") if answer.status == 400 else ""
     title = page.partition("<title>")[2].partition("</title>")[0]
     return printable(" ".join(title.removeprefix(str(answer.status)).split()))[:100]
 
 
-def _all(answer: http.client.HTTPResponse, limit: int) -> bytes:
-    content = answer.read(limit + 1)
-    if len(content) > limit:
-        raise StoreError(f"an entry of more than {limit >> 20} MiB")
-    return content
+def _all(answer: Answer, limit: int) -> bytes:
+    pieces, size = [], 0
+    while piece := answer.read(CHUNK):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise StoreError(f"an entry of more than {limit >> 20} MiB")
+    return b"".join(pieces)
+
+
+def _trusting_the_system() -> ssl.SSLContext:
+    import ssl
+
+    return ssl.create_default_context()
 
 
 def _told(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

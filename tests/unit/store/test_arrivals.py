@@ -118,12 +118,15 @@ def test_no_blob_has_a_name_that_is_no_hash(near: DiskStore) -> None:
 
 def test_a_pipe_that_ends_early_leaves_whole_files(near: DiskStore) -> None:
     reading, writing = os.pipe()
+    at = 0
     for content in FEW:
-        os.write(writing, digest_of(content).hash.encode() + len(content).to_bytes(8, "little") + content)
-    os.write(writing, digest_of(b"half").hash.encode() + (4).to_bytes(8, "little") + b"ha")
+        ends = at.to_bytes(8, "little") + (at + len(content)).to_bytes(8, "little")
+        os.write(writing, digest_of(content).hash.encode() + ends)
+        at += len(content)
+    os.write(writing, digest_of(b"half").hash.encode())
     os.close(writing)
     with pytest.raises(StoreError):
-        arrivals._put_all(reading, near)
+        arrivals._put_all(reading, b"".join(FEW) + b"half", near)
     os.close(reading)
     assert kept(near, FEW)
     assert not near.has(digest_of(b"half"))

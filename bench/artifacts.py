@@ -1,0 +1,113 @@
+"""The shared caches of peers, on an nginx of the same kind as ours: what is put under a path is got from it.
+
+Turborepo keeps one archive for a task under /v8/artifacts/<hash> (https://turborepo.dev/docs/openapi), mise a result
+under /v1/action-results and each file under /v1/blobs (https://mise.jdx.dev/tasks/remote-cache-protocol.html). What
+they ask besides, whether the cache is there and that it be told of hits, has the same answer each time.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hits import install
+from measure import Command, talk, timed
+from peers import PEERS
+from tools import Options, Place, Tool, prepare
+from workload import CheckFailed
+
+_CONFIG = """
+daemon off; {user} pid {base}/pid; error_log {base}/error.log; worker_processes 1;
+events {{ worker_connections 512; }}
+http {{
+    access_log off; client_max_body_size 0;
+    client_body_temp_path {base}/tmp/a; proxy_temp_path {base}/tmp/b; fastcgi_temp_path {base}/tmp/c;
+    uwsgi_temp_path {base}/tmp/d; scgi_temp_path {base}/tmp/e;
+    server {{
+        listen 127.0.0.1:{port};
+        root {base}/data;
+        dav_methods PUT; create_full_put_path on; default_type application/octet-stream;
+        location = /v8/artifacts/status {{ default_type application/json; return 200 '{{"status": "enabled"}}'; }}
+        location = /v8/artifacts/events {{ default_type application/json; return 200 '{{}}'; }}
+        location /v1/action-results/ {{ default_type application/vnd.mise.cache-action-result.v1+json; }}
+    }}
+}}
+"""
+# mise lets nobody write but a protected branch's job.
+_PROTECTED = {
+    "CI": "true",
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_EVENT_NAME": "push",
+    "GITHUB_REF": "refs/heads/main",
+    "GITHUB_REF_PROTECTED": "true",
+    "GITHUB_REF_TYPE": "branch",
+}
+
+
+def start_nginx(base: Path) -> "tuple[str, Callable[[], None]]":
+    """Its address, and how it is stopped."""
+    from servers.ports import free_port
+    from servers.process import Server, program
+
+    port = free_port()
+    for name in ("data", "tmp"):
+        (base / name).mkdir(parents=True)
+    config = base / "nginx.conf"
+    config.write_text(_CONFIG.format(base=base, port=port, user="user root;" if os.geteuid() == 0 else ""))
+    words = [program("nginx"), "-e", base / "error.log", "-c", config]
+    return f"http://127.0.0.1:{port}", Server(words, port, base / "log").stop
+
+
+@dataclass
+class Peer:
+    """A tool that hits in a shared cache, with nothing of it on this machine."""
+
+    tool: Tool
+    place: Place
+    command: Command
+    cleared: tuple[Path, ...]
+    expected: dict[str, bytes] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        self.place.workload.delete_outputs()
+        for path in self.cleared:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def hit(self) -> float:
+        self.forget()
+        before = self.place.workload.times_run()
+        seconds = timed(self.command)
+        if self.place.workload.times_run() != before:
+            raise CheckFailed(f"{self.tool.name} ran the task")
+        self.place.workload.check_outputs(self.expected)
+        return seconds
+
+
+def warm(name: str, options: Options, url: str) -> Peer:
+    """The work is done once and sent; after that it is only fetched."""
+    tool = next(tool for tool in PEERS if tool.name == name)
+    install(tool, options.scratch)
+    place = Place(options.scratch, options.scratch / "remote" / name, tool.project)
+    made = prepare(tool, place)
+    if name == "turbo":
+        more = {"TURBO_API": url, "TURBO_TOKEN": "bench", "TURBO_TEAM": "bench"}
+        to_send, cleared = more, (place.workspace / ".turbo", place.workspace / "node_modules")
+    else:
+        more = {
+            "MISE_OFFLINE": "0",
+            "MISE_TASK_CACHE_REMOTE_URL": f"{url}/",
+            "MISE_TASK_CACHE_REMOTE_NAMESPACE": "bench",
+        }
+        to_send = {**more, **_PROTECTED, "MISE_TASK_CACHE_REMOTE_MODE": "read-write"}
+        cleared = (Path(made.env["MISE_TASK_CACHE_DIR"]),)
+    sending = Command(made.argv, made.cwd, {**made.env, **to_send})
+    said = talk(sending.argv, sending.cwd, sending.env)
+    if place.workload.times_run() != 1:
+        raise CheckFailed(
+            f"its first run ran the task {place.workload.times_run()} times: {said.strip()[-200:]}"
+        )
+    peer = Peer(tool, place, Command(made.argv, made.cwd, {**made.env, **more}), cleared)
+    peer.expected = place.workload.expected()
+    peer.hit()
+    return peer

@@ -1,0 +1,223 @@
+"""Exchanges by HTTP/1.1 over one connection: a request, and its answer, as far as a cache has need of it.
+
+Not http.client: to import it takes as long as a bare start of the interpreter (it reads headers as a mail program
+does), and a result of two hundred files is two hundred exchanges. What is here is what RFC 9112 wants of a client that
+asks for one thing at a time, follows no redirection and keeps no cookies.
+"""
+
+from __future__ import annotations
+
+import _socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+    from typing import IO, Protocol
+
+    class Socket(Protocol):
+        def settimeout(self, seconds: float | None, /) -> None: ...
+        def recv(self, size: int, /) -> bytes: ...
+        def sendall(self, data: bytes, /) -> None: ...
+        def close(self) -> None: ...
+
+
+_LARGEST_HEAD = 1 << 17
+_PIECE = 1 << 16
+_CHUNK = 1 << 18
+_FOREVER = -1
+
+
+class Unintelligible(Exception):
+    """What came is no answer, or not all of one."""
+
+
+class Connection:
+    """Opened by the first request. OSError is what the network does; `is_open` that there was an exchange before.
+
+    `context`: with TLS. Every wait ends after `seconds`, which may be set anew before each request.
+    """
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+        self.seconds = 60.0
+        # In ASCII, so that the codec of international names is loaded only for these.
+        self._host = host if host.isascii() else host.encode("idna").decode()
+        self._port = port
+        self._context = context
+        self._socket: Socket | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    def ask(
+        self, verb: str, target: str, headers: Mapping[str, str], body: IO[bytes] | bytes | None
+    ) -> Answer:
+        """`headers` have to tell the length of the body."""
+        head = [
+            f"{verb} {_plain(target, ' ')} HTTP/1.1",
+            f"Host: {self._name()}",
+            "Accept-Encoding: identity",
+        ]
+        head += [f"{_plain(name, ' :')}: {_plain(value)}" for name, value in headers.items()]
+        asked = "\r\n".join([*head, "", ""]).encode("latin-1")
+        if self._socket is None:
+            self._socket = self._open()
+        else:
+            self._socket.settimeout(self.seconds)
+        if isinstance(body, bytes):
+            asked += body
+        self._socket.sendall(asked)
+        if body is not None and not isinstance(body, bytes):
+            while piece := body.read(_CHUNK):
+                self._socket.sendall(piece)
+        return Answer(self._socket, has_body=verb != "HEAD")
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _name(self) -> str:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return host if self._port == (443 if self._context is not None else 80) else f"{host}:{self._port}"
+
+    def _open(self) -> Socket:
+        if self._context is not None:
+            import socket
+
+            made = socket.create_connection((self._host, self._port), self.seconds)
+            try:
+                made.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+                return self._context.wrap_socket(made, server_hostname=self._host)
+            except BaseException:
+                made.close()
+                raise
+        failed: OSError = OSError(f"no address of {self._host}")
+        for family, kind, protocol, _, address in _socket.getaddrinfo(
+            self._host.encode(), self._port, 0, _socket.SOCK_STREAM
+        ):
+            plain = _socket.socket(family, kind, protocol)
+            try:
+                plain.settimeout(self.seconds)
+                plain.connect(address)
+                plain.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+                return plain
+            except OSError as error:
+                plain.close()
+                failed = error
+        raise failed
+
+
+class Answer:
+    """Its head has come. `read` until it gives nothing: only then the connection can be used again.
+
+    Raises Unintelligible for an answer that is none and for one that ends too early, OSError for what the network does.
+    """
+
+    def __init__(self, socket: Socket, *, has_body: bool) -> None:
+        self._socket = socket
+        self._came = b""
+        # What is left of the body or of the present chunk.
+        self._left = 0
+        self._is_chunked = False
+        while True:
+            version, self.status, self.reason, self.headers = self._head()
+            if not 100 <= self.status < 200:
+                break
+        connection = self.headers.get("connection", "").lower()
+        self.stays_open = "close" not in connection and (version != "HTTP/1.0" or "keep-alive" in connection)
+        if not has_body or self.status in (204, 304):
+            return
+        if "transfer-encoding" in self.headers:
+            if self.headers["transfer-encoding"].strip().lower() != "chunked":
+                raise Unintelligible("a transfer encoding that isn't known")
+            self._is_chunked = True
+            self._next_chunk()
+        elif "content-length" in self.headers:
+            length = self.headers["content-length"].strip()
+            if not (length.isascii() and length.isdigit()):
+                raise Unintelligible("a length that is no number")
+            self._left = int(length)
+        else:
+            # All that comes, until the other side closes.
+            self._left, self.stays_open = _FOREVER, False
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes, b"" at the end."""
+        if not self._left:
+            return b""
+        wanted = size if self._left == _FOREVER else min(size, self._left)
+        if self._came:
+            piece, self._came = self._came[:wanted], self._came[wanted:]
+        else:
+            piece = self._socket.recv(wanted)
+        if self._left == _FOREVER:
+            self._left = _FOREVER if piece else 0
+            return piece
+        if not piece:
+            raise Unintelligible(f"the answer ended {self._left} bytes too early")
+        self._left -= len(piece)
+        if not self._left and self._is_chunked:
+            if self._line():
+                raise Unintelligible("a chunk that doesn't end where it should")
+            self._next_chunk()
+        return piece
+
+    def _head(self) -> tuple[str, int, str, dict[str, str]]:
+        # After an answer that was none yet, all of the next may have come with it.
+        end = self._came.find(b"\r\n\r\n")
+        while end < 0:
+            # Looked for where it can be in what is new.
+            start = max(len(self._came) - 3, 0)
+            self._more()
+            end = self._came.find(b"\r\n\r\n", start)
+        first, *lines = self._came[:end].decode("latin-1").split("\r\n")
+        self._came = self._came[end + 4 :]
+        version, _, rest = first.partition(" ")
+        status, _, reason = rest.partition(" ")
+        if not version.startswith("HTTP/1.") or not (
+            len(status) == 3 and status.isascii() and status.isdigit()
+        ):
+            raise Unintelligible("what answers doesn't speak HTTP")
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise Unintelligible("a header without a name")
+            name, value = name.strip().lower(), value.strip()
+            if headers.setdefault(name, value) != value and name == "content-length":
+                raise Unintelligible("two lengths")
+        return version, int(status), reason.strip(), headers
+
+    def _next_chunk(self) -> None:
+        size = self._line().partition(b";")[0].strip()
+        if not size or len(size) > 15 or size.lower().strip(b"0123456789abcdef"):
+            raise Unintelligible("a chunk without a size")
+        self._left = int(size, 16)
+        if not self._left:
+            self._is_chunked = False
+            while self._line():
+                pass
+
+    def _line(self) -> bytes:
+        while b"\r\n" not in self._came:
+            self._more()
+        line, _, self._came = self._came.partition(b"\r\n")
+        return line
+
+    def _more(self) -> None:
+        if len(self._came) > _LARGEST_HEAD:
+            raise Unintelligible("an answer that has no end")
+        piece = self._socket.recv(_PIECE)
+        if not piece:
+            # As when it is reset: a connection that was kept may have been closed meanwhile.
+            raise ConnectionResetError("the connection was closed before the answer had come")
+        self._came += piece
+
+
+def _plain(text: str, unwanted: str = "") -> str:
+    """ValueError for what would begin a line, or another word, of its own."""
+    if not text.isprintable() or any(character in text for character in unwanted):
+        raise ValueError(f"{text[:20]!a}… can't be sent in the head of a request")
+    return text
