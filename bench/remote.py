@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+from artifacts import Away, Peer, start_nginx, warm
 from hits import TROUBLE, install, why_not
 from measure import Command, Times, timed
 from report import Part, Target, milliseconds, ratio
@@ -21,6 +23,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 LARGE_MIB = 500
 _BUDGET_SECONDS = 0.5
+PEERS = ("turbo", "mise")
 
 
 def run(options: Options) -> Part:
@@ -28,7 +31,10 @@ def run(options: Options) -> Part:
     try:
         install(CAPSULE, options.scratch)
         with started(options.scratch / "remote" / "servers") as stores:
-            measure(part, options, stores)
+            work = Reference(options)
+            measure(part, options, stores, work)
+            silent(part, options, work)
+            work.away.end()
             large(part, options, stores["SeaweedFS (S3)"][-1])
     except (Unavailable, ImportError, AssertionError, *TROUBLE) as error:
         part.notes.append(f"not measured: {why_not(error)}")
@@ -92,34 +98,13 @@ class Reference:
         self.away.put(self.store.parent)
 
 
-class Away:
-    """Where to things go that are to be gone: ext4 looks long for a place to make a file in for minutes after others
-    have been deleted, which is nobody's time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._number = 0
-
-    def put(self, path: Path) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._number += 1
-        try:
-            path.rename(self._folder / str(self._number))
-        except FileNotFoundError:
-            return
-
-    def end(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
 def with_credentials(env: Mapping[str, str]) -> dict[str, str]:
     from servers.seaweed import KEY, SECRET
 
     return {**env, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
 
 
-def measure(part: Part, options: Options, stores: dict[str, tuple[str, ...]]) -> None:
-    work = Reference(options)
+def measure(part: Part, options: Options, stores: dict[str, tuple[str, ...]], work: Reference) -> None:
     commands = {name: work.to(given) for name, given in stores.items()}
     for command in commands.values():
         work.without_anything()
@@ -134,15 +119,20 @@ def measure(part: Part, options: Options, stores: dict[str, tuple[str, ...]]) ->
         **{f"{name}, new machine": (work.without_anything, command) for name, command in commands.items()},
     }
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(options.rounds):
-        for name in random.sample(list(cases), len(cases)):
-            clear, command = cases[name]
-            # One that hits as it was left by one like it: whoever goes before shows in nobody's time.
-            work.hit(commands["nginx (HTTP)"])
-            work.hit(command) if clear.__name__ == "<lambda>" else None
-            clear()
-            seconds[name].append(work.hit(command))
-            work.place.workload.check_outputs(work.expected)
+    with peers(part, options, work.away) as others:
+        seconds |= {name: [] for name in others}
+        for _ in range(options.rounds):
+            for name in random.sample(list(seconds), len(seconds)):
+                if name in others:
+                    seconds[name].append(others[name].hit())
+                    continue
+                clear, command = cases[name]
+                # One that hits as it was left by one like it: whoever goes before shows in nobody's time.
+                work.hit(commands["nginx (HTTP)"])
+                work.hit(command) if clear.__name__ == "<lambda>" else None
+                clear()
+                seconds[name].append(work.hit(command))
+                work.place.workload.check_outputs(work.expected)
     times = {name: Times(tuple(each)) for name, each in seconds.items()}
     local, here = times["local"].median, times["local, outputs in place"].median
     for name, one in times.items():
@@ -151,13 +141,74 @@ def measure(part: Part, options: Options, stores: dict[str, tuple[str, ...]]) ->
         part.targets.append(
             Target(f"a hit from {name} by a local one that restores", times[name].median / local, 2.5)
         )
+    fastest = min(times[name].median for name in stores)
+    for name in others:
+        by = fastest / times[name].median
+        part.targets.append(Target(f"a hit from the fastest of our stores by {name}", by, 1))
     for name in ("the same, with a remote", "the same, with one that is away"):
         part.targets.append(Target(f"a local hit, {name.partition(', ')[2]}", times[name].median / here, 1.1))
-    part.numbers = {name: one.as_json() for name, one in times.items()}
+    part.numbers |= {name: one.as_json() for name, one in times.items()}
     part.notes.append(
         f"Medians of {options.rounds} rounds, the reference work of `hits`. Where nothing else is said, the outputs"
         " are gone and come from the store; on a new machine, nothing is known of the inputs either."
     )
+
+
+@contextmanager
+def peers(part: Part, options: Options, away: Away) -> Iterator[dict[str, Peer]]:
+    """Those that can be had, by what their row is called, with what they have sent on an nginx."""
+    base = options.scratch / "remote" / "peers"
+    shutil.rmtree(base, ignore_errors=True)
+    url, stop = start_nginx(base)
+    found = {}
+    try:
+        for name in PEERS:
+            try:
+                peer = warm(name, options, url, away)
+                found[f"{name} {peer.tool.version}, nginx"] = peer
+            except TROUBLE as error:
+                part.notes.append(f"left out: {name}: {why_not(error)}")
+        yield found
+    finally:
+        stop()
+
+
+def silent(part: Part, options: Options, work: Reference) -> None:
+    """What a miss costs when the remote takes connections and says nothing: its budget, once, and then nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as listener:
+        port = listener.getsockname()[1]
+        deaf = work.to(("-b", f"http://127.0.0.1:{port}", "--remote_timeout", f"{_BUDGET_SECONDS}s"))
+        known = work.store / "remotes"
+        cases = {
+            "a miss": (work.plain, False),
+            "a miss, with a silent remote": (deaf, False),
+            "another one within a minute": (deaf, True),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in cases}
+        for number in range(options.rounds):
+            for at, name in enumerate(random.sample(list(cases), len(cases))):
+                command, is_known = cases[name]
+                work.place.workload.edit_input(0, 1 + 2 * (number * len(cases) + at))
+                if is_known:
+                    work.hit(deaf, must_run=True)
+                else:
+                    work.away.put(known)
+                work.place.workload.edit_input(0, 2 + 2 * (number * len(cases) + at))
+                seconds[name].append(work.hit(command, must_run=True))
+    times = {name: Times(tuple(each)) for name, each in seconds.items()}
+    for name, one in times.items():
+        part.rows.append((name, milliseconds(one.median), milliseconds(one.least), "-"))
+        part.numbers[name] = one.as_json()
+    alone, first, second = (one.median for one in times.values())
+    budget = f"{_BUDGET_SECONDS:g} s"
+    part.targets += [
+        Target(
+            f"what a silent remote adds to a miss by its budget of {budget}",
+            (first - alone) / _BUDGET_SECONDS,
+            1.1,
+        ),
+        Target("the next miss by one without a remote", second / alone, 1.1),
+    ]
 
 
 def large(part: Part, options: Options, endpoint: str) -> None:
