@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -173,9 +175,42 @@ def test_a_receiver_that_is_away_costs_nothing_and_gets_it_later(ws, honeycomb, 
         ws.environ["HONEYCOMB_API_ENDPOINT"] = receiver.url
     receiver.answer = 200
     receiver.go.set()
+    if trouble == "silent":
+        # One that let us wait isn't asked again for a minute: this run isn't late, and it is told later, too.
+        assert ws.capsule(*options, do=DO).code == 0
+        assert (len(list(ws.store.glob("telemetry/*.json"))), receiver.received) == (2, [])
+        for record in ws.store.glob("remotes/*"):
+            record.unlink()
+        for path in sorted(ws.store.glob("telemetry/*.json"))[1:]:
+            path.unlink()
     assert ws.capsule(*options, do=DO).code == 0
     assert [received.body[0]["data"]["exit_code"] for received in receiver.received] == [0, 5]
     assert not list(ws.store.glob("telemetry/*.json"))
+
+
+def test_a_receiver_whose_answer_never_ends_does_not_keep_the_run_from_ending(ws, honeycomb) -> None:
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        with listener.accept()[0] as client:
+            client.recv(1 << 16)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n")
+            while not over.wait(0.05):
+                try:
+                    client.sendall(b".")
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ws.environ["HONEYCOMB_API_ENDPOINT"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        dripping = threading.Thread(target=drip, args=(listener,))
+        dripping.start()
+        done = ws.capsule("-v", *honeycomb, do=f"{DO}; exit 5")
+        over.set()
+        dripping.join()
+    assert (done.ran, done.code) == (1, 5)
+    assert done.says("no answer in time")
+    assert len(list(ws.store.glob("telemetry/*.json"))) == 1
 
 
 def test_what_is_refused_is_not_kept(ws, honeycomb, receiver) -> None:

@@ -9,9 +9,13 @@ import http.client
 import json
 import os
 import time
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
+
+from capsula.core.names import printable
 
 FOLDER = "telemetry"
 BUDGET_SECONDS = 2.0
@@ -28,29 +32,77 @@ class Parcel:
     body: bytes
 
 
+class Patience(Protocol):
+    """Remembers for a while that a receiver was silent."""
+
+    def is_open(self) -> bool:
+        """Whether it is to be left alone now."""
+        ...
+
+    def failed(self) -> None: ...
+
+
 def deliver(
-    parcels: Sequence[Parcel], root: str, seconds: float, now: Callable[[], float] = time.monotonic
+    parcels: Sequence[Parcel],
+    root: str,
+    seconds: float,
+    patience: Callable[[str], Patience],
+    now: Callable[[], float] = time.monotonic,
 ) -> list[str]:
-    """Why some weren't taken, a sentence each. `root` "": nothing is kept."""
+    """Why some weren't taken, a sentence each. `root` "": nothing is kept. One that let us wait isn't asked again by
+    the runs of the next minute, as its `patience` (by address) remembers: what they have to tell waits, too."""
     until = now() + min(seconds, BUDGET_SECONDS)
     told = []
     for parcel in parcels:
-        trouble, is_final = _post(parcel, until - now())
-        if trouble:
-            told.append(trouble)
-            if root and not is_final:
+        memory = patience(parcel.url)
+        if memory.is_open():
+            _keep(root, parcel)
+            continue
+        end = _post(parcel, until - now())
+        if end.is_late:
+            memory.failed()
+        if end.trouble:
+            told.append(end.trouble)
+            if not end.is_final:
                 _keep(root, parcel)
         elif root:
             _send_waiting(root, parcel, until, now)
     return told
 
 
-def _post(parcel: Parcel, seconds: float) -> tuple[str, bool]:
-    """("", …) when it was taken; else why not, and whether that is final."""
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Of an attempt: why it wasn't taken ("": it was), whether that is final, and whether it was for lack of time."""
+
+    trouble: str = ""
+    is_final: bool = False
+    is_late: bool = False
+
+
+def _post(parcel: Parcel, seconds: float) -> _End:
+    """Not longer than that, whatever the network does: looking up a name, or an answer of a byte a second, knows no
+    timeout, so it is done in a thread that nobody waits for any more."""
     parts = urlsplit(parcel.url)
-    name = f"{parts.scheme}://{parts.hostname}"
+    name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if seconds <= 0:
-        return f"{name}: no time is left", False
+        return _End(f"{name}: no time is left")
+    ends: list[_End] = []
+    done = allocate_lock()
+    done.acquire()
+
+    def run() -> None:
+        try:
+            ends.append(_exchange(parcel, name, seconds))
+        finally:
+            done.release()
+
+    start_new_thread(run, ())
+    done.acquire(timeout=seconds)
+    return ends[0] if ends else _End(f"{name}: no answer in time", is_late=True)
+
+
+def _exchange(parcel: Parcel, name: str, seconds: float) -> _End:
+    parts = urlsplit(parcel.url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
         connection = kind(parts.hostname or "", parts.port, timeout=seconds)
@@ -62,19 +114,21 @@ def _post(parcel: Parcel, seconds: float) -> tuple[str, bool]:
             answer.read(_LARGEST)
         finally:
             connection.close()
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        text = (
-            error.strerror
-            if isinstance(error, OSError) and error.strerror
-            else str(error) or type(error).__name__
-        )
-        return f"{name}: {text}", False
+    except TimeoutError:
+        return _End(f"{name}: no answer in time", is_late=True)
+    except OSError as error:
+        return _End(f"{name}: {error.strerror or error}")
+    except (http.client.HTTPException, ValueError) as error:
+        return _End(f"{name}: {type(error).__name__}: {printable(str(error))}")
     if 200 <= answer.status < 300:
-        return "", True
-    return f"{name}: {answer.status} {answer.reason}".rstrip(), answer.status in _REFUSED
+        return _End()
+    what = printable(f"{answer.status} {answer.reason}".rstrip())
+    return _End(f"{name}: {what}", is_final=answer.status in _REFUSED)
 
 
 def _keep(root: str, parcel: Parcel) -> None:
+    if not root:
+        return
     folder = os.path.join(root, FOLDER)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -113,9 +167,9 @@ def _send_waiting(root: str, like: Parcel, until: float, now: Callable[[], float
             os.rename(path, taken)
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        trouble, is_final = _post(Parcel(like.url, like.headers, str(told["body"]).encode()), until - now())
+        end = _post(Parcel(like.url, like.headers, str(told["body"]).encode()), until - now())
         try:
-            if trouble and not is_final:
+            if end.trouble and not end.is_final:
                 os.rename(taken, path)
                 return
             os.unlink(taken)

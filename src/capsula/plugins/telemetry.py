@@ -17,6 +17,7 @@ from capsula.core.secrets import mask
 from capsula.observe import honeycomb, otlp
 from capsula.observe.post import Parcel, deliver
 from capsula.observe.span import Attribute, Place, Span, new_id, place
+from capsula.store.guard import Breaker
 
 if TYPE_CHECKING:
     from capsula.config.settings import Settings
@@ -52,9 +53,10 @@ def report(session: Session, found: engine.Report, place: Place, say: Callable[[
         parcels.append(Parcel(url, honeycomb.headers(token), content))
     elif settings.honeycomb_dataset and settings.verbose:
         say("nothing is sent to Honeycomb: --honeycomb_token is missing")
-    for trouble in deliver(parcels, session.store_root, seconds):
+    root = session.store_root
+    for trouble in deliver(parcels, root, seconds, lambda url: Breaker(root, url)):
         if settings.verbose:
-            say(f"not sent: {trouble}")
+            say(f"telemetry not sent: {trouble}")
 
 
 def report_recorded(
@@ -71,7 +73,7 @@ def report_recorded(
         run = Span("monitor", started, ended, place.span_id, place.parent_id, own)
         below = [Span(name, begun, until, new_id(), place.span_id) for name, begun, until in parts]
         parcels, seconds = _to_collector([run, *below], place)
-        deliver(parcels, "", seconds)
+        deliver(parcels, "", seconds, lambda url: Breaker("", url))
 
 
 def _to_collector(spans: Sequence[Span], place: Place) -> tuple[list[Parcel], float]:
