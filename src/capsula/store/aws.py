@@ -45,6 +45,9 @@ def profile(environ: Mapping[str, str]) -> Profile:
         )
     # As with the command line: keys in variables win, also over a profile that a variable names.
     keys = {name.lower(): environ[name] for name in _KEYS if environ.get(name)}
+    for one, other in (_KEYS[:2], _KEYS[1::-1]):
+        if environ.get(one) and not environ.get(other):
+            raise StoreError(f"{one} is set, and {other} isn't", hint="they belong together")
     return Profile(
         region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or facts.get("region"),
         endpoint=environ.get("AWS_ENDPOINT_URL_S3")

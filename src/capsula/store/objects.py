@@ -13,18 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    GenericError,
-    PermissionDeniedError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError
 
 from capsula.core.digest import Digest
 from capsula.core.reapi import ActionResult
 from capsula.core.wire import decode, encode
-from capsula.errors import BlobMissing, NotAvailable, StoreError, StoreUnreachable
+from capsula.errors import BlobMissing, NotAvailable, StoreError
 from capsula.ports import Receiver
 from capsula.store import clock
 from capsula.store.guard import in_time
@@ -43,23 +37,6 @@ _AT_ONCE = ((0, _CHUNK, CONNECTIONS), (_CHUNK, PART, 5), (PART, sys.maxsize, 2))
 _SAMPLE = 1 << 16
 _LEVEL = 3
 _ENCODED = {"Content-Encoding": "zstd"}
-_NO_PLACE = ("NoSuchBucket", "ContainerNotFound")
-# What servers call it, and what is to be done.
-_HINTS = (
-    *((code, "is the name of the bucket right, and is it there?") for code in _NO_PLACE),
-    ("RequestTimeTooSkewed", "the clock here or there is wrong: set it, best by NTP"),
-    ("ExpiredToken", "the credentials have expired: sign in again"),
-    ("TokenRefreshRequired", "the credentials have expired: sign in again"),
-    (
-        "InvalidAccessKeyId",
-        "AWS_ACCESS_KEY_ID, or the profile of AWS_PROFILE, is another store's or mistyped",
-    ),
-    ("SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY, or the profile of AWS_PROFILE, is mistyped"),
-    ("AuthorizationHeaderMalformed", "is it the right region? --s3_region, AWS_REGION"),
-    ("PermanentRedirect", "is it the right region? --s3_region, AWS_REGION"),
-)
-# Without s3:ListBucket, S3 says of what isn't there that it is forbidden.
-_NOT_ALLOWED = "may the credentials do that? S3: s3:GetObject, s3:ListBucket, and s3:PutObject to write"
 
 
 class Places:
@@ -231,40 +208,20 @@ class ObjectStore:
         return f"{self._prefix}cas/{digest.hash[:2]}/{digest.hash}"
 
     def _refused(self, error: BaseException) -> StoreError:
-        text = " ".join(str(error).split("\n\n")[0].split())
-        what = f"{self.name}: {_told(text)}"
-        hint = next((hint for code, hint in _HINTS if code in text), "")
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
-            return StoreError(what, hint=hint or _NOT_ALLOWED)
-        if isinstance(error, FileNotFoundError) or (isinstance(error, GenericError) and _is_for_good(text)):
-            return StoreError(what, hint=hint)
-        return StoreUnreachable(what)
+        from capsula.store import refusals
+
+        return refusals.refused(self.name, error)
 
     def _expect_place(self, error: FileNotFoundError) -> None:
-        """That nothing is there is another thing than that there is no such bucket."""
-        if any(code in str(error) for code in _NO_PLACE):
+        from capsula.store import refusals
+
+        if refusals.is_of_the_place(error):
             raise self._refused(error) from error
-
-
-def _told(text: str) -> str:
-    """What the server said, out of what obstore says of it: which request it was, and how long it took, is no news."""
-    from html import unescape
-
-    said = text.rpartition(" - ")[2].removeprefix("Server returned non-2xx status code: ")
-    status, _, body = said.partition(": ")
-    parts = [body.partition(f"<{tag}>")[2].partition("<")[0] for tag in ("Code", "Message")]
-    return unescape(": ".join([status, *filter(None, parts)])).rstrip(".") if parts[0] else said[:300]
 
 
 def _each(digests: Sequence[Digest], work: Callable[[Digest], object]) -> None:
     for least, most, at_once in _AT_ONCE:
         each([digest for digest in digests if least <= digest.size_bytes < most], work, at_once)
-
-
-def _is_for_good(text: str) -> bool:
-    return any(
-        word in text for word in ("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "400 Bad")
-    )
 
 
 def _packing(path: str, size: int) -> Any:
