@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from capsula.config.trust import read_trust
+from capsula.errors import UsageError
 from capsula.plugins.certificates import read
 from capsula.store.signed import Claim, Signed, Signer, key_id, read_private
 
@@ -33,7 +34,9 @@ def key_of(sign_key: str) -> str:
 
 def _private(sign_key: str) -> Ed25519PrivateKey:
     name, from_environment = sign_key.removeprefix("env:"), sign_key.startswith("env:")
-    return read_private(os.environ.get(name, "").encode() if from_environment else read(name), sign_key)
+    if from_environment and not os.environ.get(name):
+        raise UsageError(f"the variable {name or '(no name)'}, which --sign_key names, isn't set")
+    return read_private(os.environ[name].encode() if from_environment else read(name), sign_key)
 
 
 def _user(environ: Mapping[str, str]) -> str:

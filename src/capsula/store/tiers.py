@@ -14,6 +14,7 @@ from capsula.errors import (
     BlobMissing,
     CapsulaError,
     EntryCorrupt,
+    EntryUntrusted,
     RemoteRequired,
     StoreError,
     WireError,
@@ -217,7 +218,9 @@ class Tiers:
             raise RemoteRequired(error.what, hint=error.hint) from error
 
     def _trouble(self, remote: Remote, error: CapsulaError) -> None:
-        self._refuse_if_strict(error)
+        # Who is strict wants the store to work; that somebody put something into it is no reason to stop all others.
+        if not isinstance(error, EntryUntrusted):
+            self._refuse_if_strict(error)
         if remote.name not in self._told:
             self._told.add(remote.name)
             what = error.what if remote.name in error.what else f"{remote.name}: {error.what}"

@@ -8,7 +8,7 @@ import pytest
 
 from capsula.core.digest import Digest, digest_of
 from capsula.core.reapi import ActionResult, OutputFile
-from capsula.errors import BlobMissing, RemoteRequired, StoreUnreachable
+from capsula.errors import BlobMissing, EntryUntrusted, RemoteRequired, StoreUnreachable
 from capsula.store.disk import DiskStore
 from capsula.store.sealed import Sealed
 from capsula.store.tiers import Tiers
@@ -251,6 +251,17 @@ def test_trouble_is_said_once_and_is_no_trouble_of_the_run(
 def test_with_strict_it_is_an_error(tiers: Callable[..., Tiers]) -> None:
     with pytest.raises(RemoteRequired):
         tiers(Away(), strict=True).lookup(ACTION)
+
+
+def test_an_entry_that_nobody_vouches_for_is_a_miss_also_with_strict(
+    tiers: Callable[..., Tiers], said: list[str]
+) -> None:
+    class Foreign(MemoryRemote):
+        def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
+            raise EntryUntrusted("nobody has signed it")
+
+    assert tiers(Foreign(), strict=True).lookup(ACTION) is None
+    assert len(said) == 1
 
 
 def test_a_damaged_entry_here_is_made_good_from_there(tiers: Callable[..., Tiers], near: DiskStore) -> None:
