@@ -3,6 +3,8 @@ the run that finds out makes it good where the server lets it.
 """
 
 import random
+import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPMessage
 
@@ -61,6 +63,55 @@ def test_an_entry_under_the_name_of_another(ws, shared: Shared) -> None:
     done = ws.capsule(*options, *ASK, do=DO)
     assert is_right(ws, done), done
     assert (done.ran, done.said) == (0, [])
+
+
+ESCAPES = "\x1b[31mred\x1b]0;title\x07 \x9b\x00 end"
+
+
+def test_what_a_server_says_commands_no_terminal_and_is_one_line(ws) -> None:
+    ws.write("capsula.toml")
+    ws.write("in.bin", CONTENT)
+    double = Double(Habits(says=ESCAPES + "\r\n", exhausted=1 << 30, storm=grpc.StatusCode.INVALID_ARGUMENT))
+    reply = f"HTTP/1.1 400 {ESCAPES}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+    for answer, url in ((reply, "http"), (f"{ESCAPES}\r\n".encode("latin-1"), "http"), (b"", "grpc")):
+        with Answering(answer) as port:
+            address = f"{url}://127.0.0.1:{port}" if answer else f"grpc://{double.target}"
+            done = ws.capsule("-b", address, "--remote_mode", "r", *ASK, do=DO)
+        another_machine(ws)
+        assert (done.ran, done.code, len(done.said)) == (1, 0, 1), done
+        assert "red" in done.said[0]
+        assert done.err.removesuffix("\n").isprintable(), done.err
+    double.stop()
+
+
+class Answering:
+    """A server that says the same to everybody."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def __enter__(self) -> int:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return int(self._listener.getsockname()[1])
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                with self._listener.accept()[0] as client:
+                    client.recv(1 << 16)
+                    client.sendall(self._answer)
+                    client.shutdown(socket.SHUT_WR)
+                    client.recv(1 << 16)
+            except OSError:
+                if self._listener.fileno() < 0:
+                    return
 
 
 # ------------------------------------------------------------------------------------------------ only S3

@@ -32,8 +32,8 @@ class Habits:
     """`committed` is the size that a finished write tells: "size" of the blob, what was "sent", or "-1".
 
     `breaks_at`: that many bytes of a write are kept, and then it is UNAVAILABLE, once. `exhausted`: so many calls are
-    answered with `storm` before one is heard. `token`: what a bearer has to bring. `capabilities`: "packed",
-    "unpacked", or "" for a server without.
+    answered with `storm`, with the words of `says`, before one is heard. `token`: what a bearer has to bring.
+    `capabilities`: "packed", "unpacked", or "" for a server without.
     """
 
     zstd: bool = False
@@ -44,6 +44,7 @@ class Habits:
     breaks_at: int = 0
     exhausted: int = 0
     storm: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED
+    says: str = "slow down"
     token: str = ""
     capabilities: str = "packed"
     functions: bytes = bytes([SHA256_FUNCTION])
@@ -119,7 +120,7 @@ class Double:
             self.before.pop(name, lambda: None)()
             if self.habits.exhausted:
                 self.habits.exhausted -= 1
-                context.abort(self.habits.storm, "slow down")
+                context.abort(self.habits.storm, self.habits.says)
             told = dict(context.invocation_metadata()).get("authorization", "")
             if self.habits.token and told != f"Bearer {self.habits.token}":
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token has expired")

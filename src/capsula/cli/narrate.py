@@ -85,7 +85,7 @@ def made_by(origin: "Origin") -> str:
     verdict = {"same": ", a placebo found the same", "differs": ", a placebo found a difference"}.get(
         origin.verdict, ""
     )
-    return f"made by run {origin.run} on {printable(origin.host)} at {when}{job}{verdict}"
+    return f"made by run {printable(origin.run)} on {printable(origin.host)} at {when}{job}{verdict}"
 
 
 def _placebo(report: engine.Report) -> "Iterator[str]":

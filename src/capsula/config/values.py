@@ -106,6 +106,10 @@ def backend(text: str) -> str:
     scheme, separator, rest = anything(text).partition("://")
     if separator and scheme in BACKEND_SCHEMES and _has_host(rest):
         return text
+    if separator and scheme in BACKEND_SCHEMES:
+        raise UsageError(
+            f"{quoted(text)} is no good address", hint=f"as in {scheme}://host:port/path, without spaces"
+        )
     near = nearest(scheme, BACKEND_SCHEMES) if separator else nearest(text, BACKEND_NAMES)
     if near and near != scheme:
         hint = f"did you mean {near}{separator}?"
@@ -133,8 +137,10 @@ def upload(text: str) -> str:
 
 
 def header(text: str) -> str:
-    name, colon, _ = text.partition(":")
-    if not colon or not name.strip() or any([character in text for character in "\r\n\0"]):
+    name, colon, value = text.partition(":")
+    word = name.strip(" ")
+    is_token = word.isascii() and word.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    if not colon or not is_token or not (value.isascii() and value.strip("\t").isprintable()):
         raise UsageError("expected NAME: VALUE", hint="for example 'Authorization: Bearer …'")
     return text
 
@@ -176,8 +182,13 @@ def quoted(text: str) -> str:
 
 
 def _has_host(rest: str) -> bool:
-    host = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
-    return bool(host) and not host.startswith(":") and not any(character.isspace() for character in rest)
+    place = rest.partition("/")[0].partition("?")[0].rpartition("@")[2]
+    host, colon, port = ("", "", "") if place.endswith("]") else place.rpartition(":")
+    if colon and (len(port) > 5 or not (port.isascii() and port.isdigit()) or int(port) > 65535):
+        return False
+    name = host if colon else place
+    is_closed = name.startswith("[") == name.endswith("]") and ("[" in name or ":" not in name)
+    return bool(name) and is_closed and not any(character.isspace() for character in rest)
 
 
 def _number(text: str) -> "int | float | None":

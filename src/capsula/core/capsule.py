@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 
 # The type under which it travels in ExecutedActionMetadata.auxiliary_metadata of a stored result.
 TYPE_URL = "type.capsula.dev/origin.v1"
+# The end of the year 9999: beyond, no calendar shows it.
+_LATEST_NS = 253_402_300_800 * 10**9
 
 
 class Origin:
@@ -95,6 +97,8 @@ def origin_from(content: bytes) -> Origin:
         order = ()
     if not 0 <= seconds < 1e12:
         seconds = 0.0
+    if not 0 <= started_ns < _LATEST_NS:
+        started_ns = 0
     return Origin(
         run=values.get("run", ""),
         capsule_id=values.get("id", ""),

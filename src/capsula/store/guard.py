@@ -14,6 +14,7 @@ from _thread import allocate_lock, start_new_thread
 from math import inf
 
 from capsula.core.digest import sha256
+from capsula.core.names import printable
 from capsula.errors import CapsulaError, StoreError, StoreUnreachable
 from capsula.store.layout import REMOTES, make_directories
 
@@ -33,6 +34,8 @@ PAUSE_SECONDS = 60.0
 # Fetching may take as long as making did, but not if nothing comes. A batch of blobs comes all at once, also over a
 # slow line, so this is long.
 SILENCE_SECONDS = 60.0
+# What a server says goes to terminals and logs: one line of it, no commands for terminals, and not too much.
+_LONGEST_WHAT = 500
 
 
 def in_time(name: str, deadline: float) -> float:
@@ -201,8 +204,10 @@ class Guarded:
         if not errors:
             return answers[0]
         if isinstance(errors[0], CapsulaError):
+            errors[0].what = _plain(errors[0].what)
             raise errors[0]
-        raise StoreUnreachable(f"{self.name}: {type(errors[0]).__name__}: {errors[0]}") from errors[0]
+        what = _plain(f"{self.name}: {type(errors[0]).__name__}: {errors[0]}")
+        raise StoreUnreachable(what) from errors[0]
 
 
 class _Gate:
@@ -266,6 +271,10 @@ class _Passing:
             receiver, self._receiver = self._receiver, None
             if receiver is not None:
                 receiver.abandon()
+
+
+def _plain(what: str) -> str:
+    return printable(" ".join(what.split()))[:_LONGEST_WHAT]
 
 
 def _late() -> StoreError:

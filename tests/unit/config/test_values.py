@@ -79,6 +79,8 @@ def test_a_share_is_from_0_to_1() -> None:
         "s3://bucket/prefix",
         "https://cache.example/x",
         "http://[::1]:80",
+        "http://[::1]/x",
+        "http://u:p@h:80/x",
         "grpcs://h:1",
         "grpc://h",
     ]
@@ -95,8 +97,13 @@ def test_known_backends_are_kept_as_they_are(text: str) -> None:
         ("S3", "did you mean s3?"),
         ("htps://host", "did you mean https://?"),
         ("ftp://host", "known: disk"),
-        ("https://", "known: disk"),
-        ("https://a b", "known: disk"),
+        ("https://", "as in https://host:port/path"),
+        ("https://a b", "as in https://"),
+        ("grpc://h:99999", "as in grpc://"),
+        ("http://h:port/x", "as in http://"),
+        ("http://h:/x", "as in http://"),
+        ("http://[::1", "as in http://"),
+        ("http://::1/x", "as in http://"),
         ("", "known: disk"),
         ("something", "known: disk"),
     ],
@@ -166,3 +173,16 @@ def test_what_a_terminal_cannot_show_is_escaped() -> None:
     assert values.printable("a\x1b[31m\udcff") == r"'a\x1b[31m\udcff'"
     assert values.quoted("\udcff") == r"'\udcff'"
     assert len(values.quoted("x" * 5000)) < 100
+
+
+@pytest.mark.parametrize("text", ["Authorization: Bearer abc", "x-api_key:1", "X.Y: ", "a:\tb"])
+def test_a_header_is_a_name_and_a_value(text: str) -> None:
+    assert values.header(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["Authorization", ": x", "a b: c", "a: b\r\nc: d", "a: b\0", "a: é", "ä: b", "a\r: b"]
+)
+def test_what_no_header_can_be_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        values.header(text)
