@@ -64,8 +64,8 @@ def with_attached(result: ActionResult, type_url: str, value: "bytes | None") ->
     kept = [extra for extra in metadata.auxiliary_metadata if extra.type_url != type_url]
     if value is not None:
         kept.append(Any(type_url=type_url, value=value))
-    changed = _copy(metadata, auxiliary_metadata=tuple(kept))
-    return _copy(result, execution_metadata=changed if changed != ExecutedActionMetadata() else None)
+    changed = copied(metadata, auxiliary_metadata=tuple(kept))
+    return copied(result, execution_metadata=changed if changed != ExecutedActionMetadata() else None)
 
 
 def _log(raw: bytes, digest: "Digest | None") -> tuple[str, str]:
@@ -78,6 +78,7 @@ def _digest(digest: "Digest | None") -> tuple[str, str]:
     return (digest.hash, str(digest.size_bytes)) if digest is not None else ("", "")
 
 
-def _copy(message: "M", **changed: object) -> "M":
+def copied(message: "M", **changed: object) -> "M":
+    """The same message, these fields aside."""
     values = {row[1]: getattr(message, row[1]) for row in type(message).FIELDS}
     return type(message)(**{**values, **changed})

@@ -3,12 +3,15 @@
 A remote may cut an entry short, or hand out another action's: both can be well-formed results. So each carries the
 digest of its own statement, and one without it, or with another, is none. The statement has the size of the action in
 it, so that goes along for those who know an entry by its name only.
+
+The paths of outputs outside the project are absolute, which the API forbids and a strict server refuses the entry for:
+on the way they are below a directory that stands for "/".
 """
 
 from __future__ import annotations
 
 from capsula.core.digest import Digest, sha256
-from capsula.core.statement import attached, statement, with_attached
+from capsula.core.statement import attached, copied, statement, with_attached
 from capsula.errors import EntryCorrupt, WireError
 
 TYPE_CHECKING = False
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 TYPE_URL = "type.capsula.dev/seal.v1"
 ACTION_URL = "type.capsula.dev/action.v1"
+_TOP = ".capsula-top/"
+_LINKS = ("output_symlinks", "output_file_symlinks", "output_directory_symlinks")
+_OUTPUTS = ("output_files", "output_directories", *_LINKS)
 
 
 class Sealed:
@@ -37,6 +43,7 @@ class Sealed:
             raise _wrong(self.name, action) from error
         if result is None:
             return None
+        result = _with_paths(result, _absolute)
         size = action.size_bytes or size_of_action(result)
         if attached(result, TYPE_URL) != _seal(Digest(action.hash, size), result):
             raise _wrong(self.name, action)
@@ -46,7 +53,8 @@ class Sealed:
 
     def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
         result = with_attached(result, ACTION_URL, b"%d" % action.size_bytes)
-        self._remote.store(action, with_attached(result, TYPE_URL, _seal(action, result)), deadline)
+        result = with_attached(result, TYPE_URL, _seal(action, result))
+        self._remote.store(action, _with_paths(result, _relative), deadline)
 
     def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
         return self._remote.missing(digests, deadline)
@@ -67,6 +75,30 @@ class Sealed:
 
     def close(self) -> None:
         self._remote.close()
+
+
+def _relative(path: str) -> str:
+    return _TOP + path[1:] if path.startswith("/") else path
+
+
+def _absolute(path: str) -> str:
+    return "/" + path[len(_TOP) :] if path.startswith(_TOP) else path
+
+
+def _with_paths(result: ActionResult, changed: Callable[[str], str]) -> ActionResult:
+    """The same result, each output at another path. Almost always no path is another."""
+    lists = {
+        name: getattr(result, name)
+        for name in _OUTPUTS
+        if any(changed(each.path) != each.path for each in getattr(result, name))
+    }
+    if not lists:
+        return result
+    moved = {
+        name: tuple(copied(each, path=changed(each.path)) for each in outputs)
+        for name, outputs in lists.items()
+    }
+    return copied(result, **moved)
 
 
 def size_of_action(result: ActionResult) -> int:
