@@ -6,7 +6,6 @@ While it is written it holds whatever the command prints, credentials too, and t
 killed. So its file has no name, where the system has such files, and is gone with the process that has it open.
 """
 
-import errno
 import os
 import sys
 from collections import deque
@@ -74,10 +73,8 @@ class EndsLog(Log):
         flags = os.O_RDWR | os.O_CLOEXEC
         try:
             self._fd = os.open(os.path.dirname(path), flags | os.O_TMPFILE, 0o600)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
-                raise
-            # A file system that has no such files. This one can't be given a name again, it will be copied.
+        except OSError:
+            # A file system that has no such files, most likely. This one can't be given a name again: it is copied.
             self._fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
             os.unlink(path)
         self._is_nameless = True
