@@ -79,9 +79,28 @@ def test_what_a_server_says_commands_no_terminal_and_is_one_line(ws) -> None:
             done = ws.capsule("-b", address, "--remote_mode", "r", *ASK, do=DO)
         another_machine(ws)
         assert (done.ran, done.code, len(done.said)) == (1, 0, 1), done
-        assert "red" in done.said[0]
+        assert url in done.said[0]
         assert done.err.removesuffix("\n").isprintable(), done.err
     double.stop()
+
+
+@pytest.mark.parametrize(
+    ("head", "advice"),
+    [
+        (
+            "301 Moved\r\nLocation: https://me:word@other.example/x",
+            "it is at https://***@other.example/x now",
+        ),
+        ("405 Not Allowed", "dav_methods PUT"),
+        ("413 Too Large", "client_max_body_size"),
+        ("403 Forbidden", "--remote_header"),
+    ],
+)
+def test_what_is_set_up_wrong_is_told_with_what_to_change(ws, head: str, advice: str) -> None:
+    with Answering(f"HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n".encode()) as port:
+        done = ws.tool("cache", "doctor", f"http://127.0.0.1:{port}")
+    assert done.code == 1
+    assert advice in done.out, done
 
 
 class Answering:

@@ -126,7 +126,7 @@ class Answer:
             if not 100 <= self.status < 200:
                 break
         connection = self.headers.get("connection", "").lower()
-        self.stays_open = "close" not in connection and (version != "HTTP/1.0" or "keep-alive" in connection)
+        self._stays_open = "close" not in connection and (version != "HTTP/1.0" or "keep-alive" in connection)
         if not has_body or self.status in (204, 304):
             return
         if "transfer-encoding" in self.headers:
@@ -141,7 +141,13 @@ class Answer:
             self._left = int(length)
         else:
             # All that comes, until the other side closes.
-            self._left, self.stays_open = _FOREVER, False
+            self._left, self._stays_open = _FOREVER, False
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether another request may follow, now that all was read. What came beyond the end would be taken for the
+        next answer."""
+        return self._stays_open and not self._left and not self._came
 
     def read(self, size: int) -> bytes:
         """At most so many bytes, b"" at the end."""

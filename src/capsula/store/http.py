@@ -37,6 +37,13 @@ CHUNK = 1 << 18
 _LARGEST_ENTRY = 64 << 20
 _IN_CLEAR = "what is sent can be read on the way: https:// can't"
 _LARGEST_PAGE = 4096
+_HINTS = {
+    401: "the credentials in the address, or --remote_header",
+    403: "the credentials in the address, or --remote_header",
+    405: "it doesn't take PUT (nginx: dav_methods PUT); --remote_mode r only reads",
+    413: "it limits the size of what it takes (nginx: client_max_body_size)",
+    507: "its disk is full",
+}
 # Not now, but perhaps in a moment.
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 
@@ -201,7 +208,11 @@ class HttpStore:
         what = f"{self.name}: {answer.status} {_title(answer) or answer.reason}".rstrip()
         if answer.status in _LATER:
             raise StoreUnreachable(what)
-        hint = "the credentials in the address, or --remote_header" if answer.status in (401, 403) else ""
+        hint = _HINTS.get(answer.status, "")
+        if 300 <= answer.status < 400:
+            from capsula.core.secrets import mask
+
+            hint = f"it is at {mask(answer.headers.get('location', 'another place'))} now"
         if "certificate" in what:
             hint = "--remote_cert, --remote_key"
         raise StoreError(what, hint=hint)
