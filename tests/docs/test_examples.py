@@ -76,6 +76,7 @@ OTHER_OPTIONS = {
         "force",
         "keep_last",
         "older_than",
+        "prometheus",
         "remove",
         "sort",
         "status",

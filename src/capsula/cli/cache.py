@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from capsula.cli import fleet
 from capsula.cli.history import BEGIN, Invocation, Tally, by_capsule, invocations, over_time, tally
 from capsula.cli.narrate import duration, size
 from capsula.cli.render import (
@@ -129,6 +130,9 @@ def clear(target: Target, *, everything: bool, sure: bool) -> int:
         print("Nothing was removed.")
         return 1
     _say_if_busy(target)
+    if everything:
+        # The journal goes; what it counted stays.
+        fleet.as_json(target)
     cleared = upkeep.clear(target.root, empty_trash=everything, journal=everything)
     gone = f"{counted(cleared.entries, 'result')} and {counted(cleared.blobs, 'blob')}"
     print(f"Removed {gone}: {size(cleared.bytes)} freed.")
@@ -282,6 +286,7 @@ def _as_json(target: Target, stats: upkeep.Stats, found: list[Invocation]) -> di
             **_tally_as_json(tally(found)),
             "capsules": [{"id": name, **_tally_as_json(one)} for name, one in by_capsule(found)],
         },
+        "totals": fleet.as_json(target),
     }
 
 

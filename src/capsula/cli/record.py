@@ -166,7 +166,7 @@ def _journal_rest(session: "Session", report: engine.Report) -> str:
         run="", outcome=engine.HIT, why="nothing that it depends on has changed", bytes=0, made_by=made_by
     )
     fields["seconds"] = round(report.origin.seconds, 4) if report.origin is not None else 0.0
-    fields.update(stored=False, verdict="")
+    fields.update(stored=False, verdict="", reason="", remote="")
     fields.pop("time")
     return line_of(fields)[1:]
 

@@ -51,6 +51,11 @@ def _add_upkeep(verbs: Verbs) -> None:
     """What is done here, or to the stores that machines share."""
     stats = add(verbs, "stats", "how much is stored, and what it was good for")
     stats.add_argument("--json", action="store_true", help="as one JSON object")
+    stats.add_argument(
+        "--prometheus",
+        metavar="FILE",
+        help="write counters for the node exporter's textfile collector; -: stdout",
+    )
     _add_elsewhere(stats)
     stats.set_defaults(verb=_stats)
 
@@ -101,6 +106,12 @@ def _add_elsewhere(parser: Parser) -> None:
 
 
 def _stats(options: argparse.Namespace, target: Target, sheet: Sheet) -> int:
+    if options.prometheus is not None:
+        if _is_elsewhere(options) or options.json:
+            raise UsageError("--prometheus is of the store on this machine, and alone")
+        from capsula.cli import fleet
+
+        return fleet.write_prometheus(target, options.prometheus)
     if not _is_elsewhere(options):
         return cache.show_stats(target, sheet, as_json=options.json)
     from capsula.cli import shared

@@ -199,6 +199,7 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
             _show_where(report.problem.__cause__)
         if problem is not None:
             report.outcome, report.problem, report.why = engine.UNCACHED, None, problem.what
+            report.reason = engine.reason_of(problem)
             _note_uncached(session, report)
         if not _is_quiet(session, report):
             from capsula.cli.narrate import narrate

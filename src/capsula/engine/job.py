@@ -150,17 +150,18 @@ class World:
 class Report:
     """What happened, for the journal, `--json` and people; filled in as the run goes on.
 
-    `exit_code` is the command's own. `why` is one sentence; `differences` explain a miss, `mismatch` a
-    placebo's findings. `problem` is what kept us from caching (rule 8), `not_stored` why a result wasn't kept.
-    `seconds` is how long the command ran, for a hit the run that made the result; `bytes` those of the outputs that
-    were stored, for a hit restored; `unwritten` is the errno of output that our stdout or stderr refused, 0: none;
-    `expires_ns` is in ns since 1970, 0: never.
+    `exit_code` is the command's own. `why` is one sentence, `reason` one of few words for counting; `differences`
+    explain a miss, `mismatch` a placebo's findings. `problem` is what kept us from caching (rule 8), `not_stored` why
+    a result wasn't kept. `seconds` is how long the command ran, for a hit the run that made the result; `bytes` those
+    of the outputs that were stored, for a hit restored; `unwritten` is the errno of output that our stdout or stderr
+    refused, 0: none; `expires_ns` is in ns since 1970, 0: never.
     """
 
     def __init__(self) -> None:
         self.outcome = UNCACHED
         self.exit_code = 0
         self.why = ""
+        self.reason = ""
         self.problem: CapsulaError | None = None
         self.not_stored = ""
         self.stored = False

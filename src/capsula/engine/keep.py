@@ -85,6 +85,7 @@ def explain(attempt: Attempt, keyed: "Keyed") -> None:
         if earlier == keyed.digest:
             if not report.why:
                 report.why = "the same action has run before, and there is no result of it"
+                report.reason = "lost"
             return
         try:
             found = tuple(compare.actions(earlier, keyed.digest, read))
@@ -96,8 +97,11 @@ def explain(attempt: Attempt, keyed: "Keyed") -> None:
                 break
     if best is None:
         report.why = report.why or "it is the first run of this capsule"
+        report.reason = report.reason or "first"
         return
     report.nearest, report.differences = best[1], best[2]
+    kinds = {difference.kind for difference in best[2]}
+    report.reason = report.reason or (kinds.pop() if len(kinds) == 1 else "several")
     told = "; ".join([str(difference) for difference in best[2][:3]])
     more = len(best[2]) - 3
     report.why = report.why or told + (f"; and {more} more" if more > 0 else "")

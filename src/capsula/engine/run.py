@@ -17,7 +17,11 @@ from capsula.errors import (
     BlobMissing,
     CapsulaError,
     EntryCorrupt,
+    InputError,
+    NotAvailable,
+    OutputError,
     RemoteRequired,
+    StoreError,
     UsageError,
     WireError,
     in_one_line,
@@ -64,7 +68,7 @@ def begin(attempt: Attempt) -> bool:
     except Exception as error:  # rule 8: a bug of ours is no reason not to run the command
         report.outcome, report.problem = UNCACHED, _bug(error)
     if report.problem is not None:
-        report.why = report.problem.what
+        report.why, report.reason = report.problem.what, reason_of(report.problem)
     is_refused = policy.strict or isinstance(report.problem, RemoteRequired)
     if policy.dry_run or (is_refused and report.problem is not None):
         _leave(world)
@@ -113,6 +117,26 @@ def _explain(attempt: Attempt, keyed: "Keyed") -> None:
         attempt.world.say(f"miss: {attempt.report.why}")
 
 
+def reason_of(problem: CapsulaError) -> str:
+    """The kind of what keeps a run from being cached, in one word."""
+    if problem.__cause__ is not None and not isinstance(problem.__cause__, OSError | CapsulaError):
+        return "bug"
+    for kind, word in _REASONS:
+        if isinstance(problem, kind):
+            return word
+    return "other"
+
+
+_REASONS: "tuple[tuple[type[CapsulaError], str], ...]" = (
+    (UsageError, "options"),
+    (NotAvailable, "unavailable"),
+    (InputError, "input"),
+    (OutputError, "output"),
+    (RemoteRequired, "remote"),
+    (StoreError, "store"),
+)
+
+
 def _bug(error: Exception) -> CapsulaError:
     bug = CapsulaError(in_one_line(error), hint="please report it; CAPSULA_DEBUG=1 shows where")
     bug.__cause__ = error
@@ -150,7 +174,7 @@ def _look_up(attempt: Attempt, keyed: "Keyed") -> "Entry | None":
             return None
         return _open(result, world)
     except (EntryCorrupt, BlobMissing, BlobCorrupt, WireError) as error:
-        report.why = f"the stored result is damaged: {error.what}"
+        report.why, report.reason = f"the stored result is damaged: {error.what}", "damaged"
         world.say(report.why)
         return None
     finally:
@@ -176,7 +200,7 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
     report.origin = entry.origin
     reason = _unusable(policy, report, entry)
     if reason:
-        report.why = reason
+        report.why, report.reason = reason, "failed"
         return False
     if policy.placebo or policy.sampled:
         if policy.dry_run:
@@ -194,14 +218,14 @@ def _settled(attempt: Attempt, entry: "Entry | None") -> bool:
         stderr = _log(world, entry.result.stderr_raw, entry.result.stderr_digest)
         restored = world.tree.settle(entry.nodes, world.blobs, world.bury)
     except (BlobMissing, BlobCorrupt, EntryCorrupt) as error:
-        report.why = f"the stored result can't be restored: {error.what}"
+        report.why, report.reason = f"the stored result can't be restored: {error.what}", "damaged"
         world.say(report.why)
         attempt.entry = None
         return False
     finally:
         world.cache.let_go()
         report.mark("restore", began)
-    report.outcome, report.why = HIT, "nothing that it depends on has changed"
+    report.outcome, report.why, report.reason = HIT, "nothing that it depends on has changed", ""
     report.exit_code, report.nodes = entry.result.exit_code, entry.nodes
     report.seconds = entry.origin.seconds
     report.written, report.removed, report.bytes = restored.written, restored.removed, restored.bytes

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 # One file is at most this long; the one before it is kept, older ones go.
 LIMIT = 8 << 20
+FILES = ("journal.1.jsonl", "journal.jsonl")
 
 
 def append(root: str, fields: "dict[str, str | int | float | bool]") -> None:
@@ -81,7 +82,7 @@ def read(root: str) -> "Iterator[dict[str, object]]":
     """Every line, oldest first; lines that aren't whole (a full disk, a kill) are passed over."""
     import json
 
-    for name in ("journal.1.jsonl", "journal.jsonl"):
+    for name in FILES:
         try:
             with open(f"{root}/journal/{name}", encoding="utf-8", errors="replace") as file:
                 for line in file:

@@ -180,6 +180,7 @@ def journal_line(session: Session, report: engine.Report) -> "dict[str, str | in
         "id": session.recipe.capsule_id,
         "outcome": report.outcome,
         "why": report.why[:500],
+        "reason": report.reason,
         "seconds": round(report.seconds, 4),
         "bytes": report.bytes,
         "exit_code": report.exit_code,
@@ -188,6 +189,7 @@ def journal_line(session: Session, report: engine.Report) -> "dict[str, str | in
         "not_stored": report.not_stored,
         "verdict": report.verdict,
         "made_by": report.origin.run if report.origin is not None and report.outcome == engine.HIT else "",
+        "remote": session.remotes.came_from(report.key) if session.remotes and report.key is not None else "",
         "root": session.recipe.base,
         "command": shown[:200],
     }

@@ -18,7 +18,7 @@ from capsula.store.tiers import Tiers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from capsula.config.settings import Settings
     from capsula.core.digest import Digest
@@ -99,6 +99,10 @@ class Remotes:
             leave_to_another(self._settings, self.root)
             self._is_handed_on = True
 
+    def came_from(self, action: Digest) -> str:
+        """The name of the remote that a result came from, "" if it was on this machine."""
+        return self.tiers.came_from(action)
+
     def flight(self, near: Flight, run: str, host: str, expects: Callable[[], float | None]) -> Flight:
         """That of this machine, and around it one for all machines where a remote can have leases."""
         settings = self._settings
@@ -158,6 +162,8 @@ class Remotes:
         if self._flight is not None:
             # What another process sends for us is on its way: whoever waits for it sees it come.
             self._flight.release(remove=not self._is_handed_on)
+        if self.tiers.troubles:
+            _note_troubles(self.root, self.tiers.troubles)
         for remote in self.stores:
             remote.close()
         if self.scratch:
@@ -175,9 +181,19 @@ class Remotes:
             now = time.monotonic()
             deadline = now + (until - now) / (len(writers) - at)
             error = empty(self._outbox(remote), self.tiers.near, remote, deadline, own)
+            if error is not None:
+                self.tiers.troubles.append((remote.name, "send", error.what))
             if error is not None and not self.tiers.has_told(remote.name):
                 later = "" if self.scratch else "; it is kept to be sent by a later run"
                 say(f"not sent: {error.what}{later}")
+
+
+def _note_troubles(root: str, troubles: Sequence[tuple[str, str, str]]) -> None:
+    """Lines of the journal beside those of runs, for counting."""
+    from capsula.observe.journal import append
+
+    for name, doing, what in troubles:
+        append(root, {"time": round(time.time(), 3), "trouble": doing, "remote": name, "why": what[:500]})
 
 
 def _scratch() -> str:
@@ -233,6 +249,7 @@ def send_all(settings: Settings, root: str, *, is_patient: bool = False) -> list
         try:
             if error := empty(Outbox(root, remote.name), near, remote, deadline, waits=is_patient):
                 found.append(error)
+                _note_troubles(root, [(remote.name, "send", error.what)])
         finally:
             remote.close()
     return found

@@ -54,6 +54,7 @@ _OURS = {
     SIZE,
     REMOTES,
     SPOOL,
+    "totals",
 }
 
 

@@ -55,6 +55,8 @@ class Tiers:
         self.to_send: list[Digest] = []
         # By name, the remotes from which blobs came that weren't what they should be.
         self.spoiled: set[str] = set()
+        # What went wrong with which remote, and in doing what: "lookup" or "fetch".
+        self.troubles: list[tuple[str, str, str]] = []
         self._readers = readers
         self._patience = patience
         self._say = say
@@ -94,6 +96,7 @@ class Tiers:
             try:
                 found = remote.lookup(action, now + (deadline - now) / (len(readers) - at))
             except (StoreError, WireError) as error:
+                self.troubles.append((remote.name, "lookup", error.what))
                 self._trouble(remote, error)
                 continue
             if found is not None:
@@ -102,6 +105,11 @@ class Tiers:
         if damaged is not None:
             raise damaged
         return None
+
+    def came_from(self, action: Digest) -> str:
+        """The name of the remote that the result came from in this run, "" if it was here."""
+        source = self._source.get(action.hash)
+        return source.name if source is not None else ""
 
     def ask_again(self, action: Digest) -> None:
         """There may be news of it elsewhere, too."""
@@ -194,6 +202,7 @@ class Tiers:
                     break
                 absent = still
         told = [trouble for trouble in troubles if not isinstance(trouble[1], BlobMissing)]
+        self.troubles += [(remote.name, "fetch", error.what) for remote, error in told]
         if absent:
             self._told.update(remote.name for remote, _ in told)
             reasons = [reason for _, reason in told or troubles]
