@@ -122,5 +122,5 @@ def test_many_small_blobs_travel_in_a_few_calls(opened, desk: Desk) -> None:
     assert len(store.missing(digests, soon())) == 10_000
     store.send(digests, desk.path_of, soon())
     store.fetch(digests, desk.receive, soon())
-    assert server.asked == {"capabilities": 1, "missing": 1, "batch_update": 3, "batch_read": 3}
+    assert server.asked == {"capabilities": 1, "missing": 1, "batch_update": 12, "batch_read": 12}
     assert all(desk.received(digest) == server.blobs[digest.hash] for digest in digests)
