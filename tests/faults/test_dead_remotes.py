@@ -22,7 +22,7 @@ from capsula.store.outbox import Outbox, empty
 from capsula.store.reapi import ReapiStore
 from capsula.store.tiers import Tiers
 from capsula.testing import MemoryRemote
-from faults.stores import KINDS, Stores
+from faults.stores import KINDS, Shared, Stores
 from servers.proxy import Proxy
 from servers.seaweed import KEY, SECRET
 
@@ -191,30 +191,26 @@ def test_a_hit_on_this_machine_asks_nobody(ws, stores: Stores) -> None:
     assert (done.ran, done.said, proxy.connections) == (0, [], before)
 
 
-def test_runs_one_after_the_other_ask_a_dead_remote_once(ws, stores: Stores) -> None:
-    proxy = stores["http"].proxy
+def test_runs_one_after_the_other_ask_a_dead_remote_once(ws, shared: Shared) -> None:
+    proxy = shared.proxy
     ws.write("capsula.toml")
-    options = (
-        "-b",
-        f"http://127.0.0.1:{proxy.port}/spool",
-        "--upload",
-        "background",
-        "--remote_timeout",
-        "0.5s",
-    )
+    options = (*shared.through("spool"), "--upload", "background", "--remote_timeout", "0.5s")
     proxy.fail("hole")
-    before = proxy.connections
+    costs = []
     for number in range(4):
+        before = proxy.connections
         ws.write("in.txt", f"run {number}")
         assert ws.capsule(*options, *ASK, do=DO).ran == 1
+        costs.append(proxy.connections - before)
     # The first lookup; neither the runs nor those that send for them come again within the minute.
-    assert proxy.connections == before + 1
+    assert (costs[0] <= TRIES, costs[1:]) == (True, [0, 0, 0]), costs
     assert len(waiting(ws)) == 4
     proxy.heal()
     for record in ws.store.glob("remotes/*"):
         record.unlink()
     ws.write("in.txt", "run 4")
     assert ws.capsule(*options, *ASK, do=DO).ran == 1
+    ws.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{proxy.port}"
     assert ws.tool("cache", "push", options[1]).code == 0
     assert waiting(ws) == []
     for number in range(5):
