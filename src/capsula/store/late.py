@@ -7,49 +7,26 @@ from __future__ import annotations
 from _thread import allocate_lock
 
 from capsula.errors import CapsulaError, StoreError
+from capsula.store.passing import Passing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from capsula.core.digest import Digest
-    from capsula.core.reapi import ActionResult
-    from capsula.ports import Holdings, Receiver, Remote
+    from capsula.ports import Remote
     from capsula.store.lease import SharedFlight
 
 
-class Late:
+class Late(Passing):
     """A Remote around the one that `opened` gives. What keeps it from being opened is a StoreError of each call."""
 
     def __init__(self, name: str, opened: Callable[[], Remote]) -> None:
-        self.name = name
+        super().__init__(name, self._opened)
         self._open = opened
         self._remote: Remote | None = None
         self._error: StoreError | None = None
         self._lock = allocate_lock()
-
-    def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
-        return self._opened().lookup(action, deadline)
-
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
-        self._opened().store(action, result, deadline)
-
-    def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
-        return self._opened().missing(digests, deadline)
-
-    def fetch(
-        self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
-    ) -> None:
-        self._opened().fetch(digests, receive, deadline)
-
-    def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
-        self._opened().send(digests, path_of, deadline)
-
-    def examine(self, deadline: float) -> list[tuple[str, str]]:
-        return self._opened().examine(deadline)
-
-    def holdings(self) -> Holdings | None:
-        return self._opened().holdings()
 
     def close(self) -> None:
         if self._remote is not None:

@@ -13,13 +13,14 @@ from __future__ import annotations
 from capsula.core.digest import Digest, sha256
 from capsula.core.statement import attached, copied, statement, with_attached
 from capsula.errors import EntryCorrupt, WireError
+from capsula.store.passing import Passing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from capsula.core.reapi import ActionResult
-    from capsula.ports import Holdings, Receiver, Remote
+    from capsula.ports import Remote
 
 TYPE_URL = "type.capsula.dev/seal.v1"
 ACTION_URL = "type.capsula.dev/action.v1"
@@ -28,17 +29,16 @@ _LINKS = ("output_symlinks", "output_file_symlinks", "output_directory_symlinks"
 _OUTPUTS = ("output_files", "output_directories", *_LINKS)
 
 
-class Sealed:
+class Sealed(Passing):
     """A Remote around another. `lookup` raises EntryCorrupt for an entry that doesn't verify. Where the other finds an
     entry by its hash alone, so does this one: the size of the action may then be 0."""
 
     def __init__(self, remote: Remote) -> None:
-        self.name = remote.name
-        self._remote = remote
+        super().__init__(remote.name, lambda: remote)
 
     def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
         try:
-            result = self._remote.lookup(action, deadline)
+            result = super().lookup(action, deadline)
         except WireError as error:
             raise _wrong(self.name, action) from error
         if result is None:
@@ -54,27 +54,7 @@ class Sealed:
     def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
         result = with_attached(result, ACTION_URL, b"%d" % action.size_bytes)
         result = with_attached(result, TYPE_URL, _seal(action, result))
-        self._remote.store(action, _with_paths(result, _relative), deadline)
-
-    def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
-        return self._remote.missing(digests, deadline)
-
-    def fetch(
-        self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
-    ) -> None:
-        self._remote.fetch(digests, receive, deadline)
-
-    def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
-        self._remote.send(digests, path_of, deadline)
-
-    def examine(self, deadline: float) -> list[tuple[str, str]]:
-        return self._remote.examine(deadline)
-
-    def holdings(self) -> Holdings | None:
-        return self._remote.holdings()
-
-    def close(self) -> None:
-        self._remote.close()
+        super().store(action, _with_paths(result, _relative), deadline)
 
 
 def _relative(path: str) -> str:

@@ -31,7 +31,8 @@ from capsula.core.facts import pack, unpack
 from capsula.core.reapi import ActionResult
 from capsula.core.statement import attached, origin_of, statement, with_attached
 from capsula.errors import EntryUntrusted, UsageError, WireError
-from capsula.ports import Holdings, Receiver, Remote
+from capsula.ports import Remote
+from capsula.store.passing import Passing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Signer:
         return self.private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
-class Signed:
+class Signed(Passing):
     """A Remote around another. With `trust`, `lookup` raises EntryUntrusted for what nobody vouches for who may."""
 
     def __init__(
@@ -114,14 +115,13 @@ class Signed:
         trust: Trust | None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.name = remote.name
-        self._remote = remote
+        super().__init__(remote.name, lambda: remote)
         self._signer = signer
         self._trust = trust
         self._now = now
 
     def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
-        result = self._remote.lookup(action, deadline)
+        result = super().lookup(action, deadline)
         if result is not None and self._trust is not None:
             own = self._signer.public if self._signer is not None else None
             reason = why_not(action, result, self._trust, own)
@@ -132,27 +132,7 @@ class Signed:
     def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
         if self._signer is not None:
             result = sign(action, result, self._signer, int(self._now()))
-        self._remote.store(action, result, deadline)
-
-    def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
-        return self._remote.missing(digests, deadline)
-
-    def fetch(
-        self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
-    ) -> None:
-        self._remote.fetch(digests, receive, deadline)
-
-    def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
-        self._remote.send(digests, path_of, deadline)
-
-    def examine(self, deadline: float) -> list[tuple[str, str]]:
-        return self._remote.examine(deadline)
-
-    def holdings(self) -> Holdings | None:
-        return self._remote.holdings()
-
-    def close(self) -> None:
-        self._remote.close()
+        super().store(action, result, deadline)
 
 
 def sign(action: Digest, result: ActionResult, signer: Signer, seconds: int) -> ActionResult:
