@@ -1,22 +1,32 @@
 """Stores that machines share, through the installed commands, on real servers of all three protocols."""
 
+import shlex
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import obstore
 import pytest
 
+from servers import s3, swift
+from servers.azurite import Azurite
+from servers.buildgrid import BuildGrid
 from servers.casd import Casd
+from servers.ceph import Ceph
 from servers.nginx import Nginx
 from servers.ports import free_port
 from servers.process import Server
+from servers.rclone import Rclone
 from servers.seaweed import KEY, SECRET, Seaweed
+from servers.swift import Swift
 
 KINDS = ("http", "s3", "grpc")
+# What `make test-all` sets up.
+MORE = ("BuildGrid", "Ceph", "Swift", "rclone", "Azurite")
 DO = "mkdir -p out; cp in.txt out/a; ln -s a out/link; echo loud; echo wrong >&2; head -c 300000 /dev/urandom > out/big"
 
 
@@ -25,10 +35,19 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
     """Started when the first test asks for them."""
     base = tmp_path_factory.mktemp("servers")
     made: dict[str, Server] = {}
-    makers: dict[str, Callable[[Path], Server]] = {"http": Nginx, "s3": Seaweed, "grpc": Casd}
+    makers: dict[str, Callable[[Path], Any]] = {
+        "http": Nginx,
+        "s3": Seaweed,
+        "grpc": Casd,
+        "BuildGrid": BuildGrid,
+        "Ceph": Ceph,
+        "Swift": Swift,
+        "rclone": Rclone,
+        "Azurite": Azurite,
+    }
 
-    class OnDemand(dict[str, Server]):
-        def __missing__(self, kind: str) -> Server:
+    class OnDemand(dict[str, Any]):
+        def __missing__(self, kind: str) -> Any:
             made[kind] = self[kind] = makers[kind](base / kind)
             return made[kind]
 
@@ -37,14 +56,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         server.stop()
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, *(pytest.param(kind, marks=pytest.mark.full) for kind in MORE)])
 def shared(request: pytest.FixtureRequest, servers: dict[str, Server], ws) -> tuple[str, ...]:
     """The options that name a shared store."""
     server = servers[request.param]
-    ws.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
-    if isinstance(server, Seaweed):
+    ws.environ |= s3.credentials(swift.KEY if request.param == "Swift" else s3.KEY)
+    if isinstance(server, Azurite):
+        ws.environ |= server.environs()["a connection string"]
+        return ("-b", f"az://{server.container}/{time.time_ns()}")
+    if isinstance(server, Seaweed | Ceph | Swift | Rclone):
         return ("-b", f"s3://{server.bucket}/{time.time_ns()}", "--s3_endpoint", server.url)
-    if isinstance(server, Casd):
+    if isinstance(server, Casd | BuildGrid):
         return ("-b", f"grpc://{server.target}", "-t", str(time.time_ns()))
     return ("-b", f"{server.url}/{time.time_ns()}")
 
@@ -72,6 +94,13 @@ def test_another_machine_gets_what_one_has_made(ws, shared) -> None:
     # From now on it is here.
     shutil.rmtree(ws.path("out"))
     assert ws.capsule(*ASK, *(shared[2:] if shared[1].startswith("grpc") else ()), do=DO).ran == 0
+
+
+def test_the_doctor_finds_it_well(ws, shared) -> None:
+    ws.environ["CAPSULE_ARGS"] = shlex.join(shared[2:4])
+    done = ws.tool("cache", "doctor", shared[1])
+    assert done.code == 0, done
+    assert "takes an entry and gives it back as it was" in done.out
 
 
 def test_what_may_only_be_read_is_not_written(ws, shared) -> None:
