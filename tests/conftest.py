@@ -1,11 +1,18 @@
 """For all tests: no example has a time limit of its own; a busy machine is slow, not wrong. Nor does it matter how the
 tests were started."""
 
+import os
 import signal
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("capsula", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples in each run: what fails, fails for a change. CAPSULA_EXPLORE=1 looks for others.
+settings.register_profile(
+    "capsula",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not os.environ.get("CAPSULA_EXPLORE"),
+)
 settings.load_profile("capsula")
 
 # A shell starts what is in the background with SIGINT and SIGQUIT ignored, nohup does it with SIGHUP. What is ignored

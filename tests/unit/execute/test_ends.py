@@ -52,7 +52,11 @@ def test_one_piece_that_is_longer_than_all_is_no_trouble(tmp_path: Path) -> None
     assert kept(log)[:75] == b"x" * 75
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=60,
+)
 @given(st.lists(st.binary(max_size=60), max_size=30), st.integers(8, 200), st.integers(0, 100))
 def test_nothing_is_lost_uncounted(tmp_path: Path, chunks: list[bytes], most: int, limit: int) -> None:
     log = EndsLog(limit, str(tmp_path), most)
