@@ -39,3 +39,22 @@ def test_ten_thousand_small_outputs_take_a_few_calls(ws, double: Double) -> None
     more = double.asked - before
     assert more["batch_read"] == 4
     assert more.total() <= FEW, more
+
+
+def test_many_output_directories_are_described_in_one_call(ws, double: Double) -> None:
+    ws.write("capsula.toml")
+    ws.write("in.bin", "x")
+    names = [f"out{number}" for number in range(30)]
+    outputs = [word for name in names for word in ("-o", name)]
+    do = f"for each in {' '.join(names)}; do mkdir -p $each/sub; echo $each > $each/sub/file; done"
+    options = ("-b", f"grpc://{double.target}", "-c", "many", "-i", "in.bin", *outputs)
+    assert ws.capsule(*options, do=do).said == []
+    shutil.rmtree(ws.cache)
+    for name in names:
+        shutil.rmtree(ws.path(name))
+    double.asked.clear()
+    done = ws.capsule(*options, do=do)
+    assert (done.ran, done.said) == (0, [])
+    assert [ws.read(f"{name}/sub/file") for name in names] == [f"{name}\n" for name in names]
+    # The directories, then the files.
+    assert double.asked["batch_read"] == 2, double.asked

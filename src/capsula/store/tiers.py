@@ -101,6 +101,7 @@ class Tiers:
                 continue
             if found is not None:
                 self._source[action.hash] = remote
+                self._bring_trees(found, remote)
                 return found
         if damaged is not None:
             raise damaged
@@ -210,6 +211,16 @@ class Tiers:
             raise BlobMissing(f"the blob {absent[0]!r} can't be had: {reason.what}", hint=reason.hint)
         for remote, reason in told:
             self._trouble(remote, reason)
+
+    def _bring_trees(self, found: ActionResult, remote: Remote) -> None:
+        """All at once, before somebody reads one after the other to learn what else there is to bring."""
+        trees = [each.tree_digest for each in found.output_directories if each.tree_digest is not None]
+        absent = self.near.missing(trees) if len(trees) > 1 else []
+        try:
+            if absent:
+                self._fetch(absent, remote, self._patience)
+        except BlobMissing:
+            return  # whoever reads it is told
 
     def _receiving(self, digest: Digest) -> Receiver:
         if self._arrived is not None:
