@@ -64,11 +64,14 @@ class Outbox:
     def waiting(self) -> Iterator[Digest]:
         """What failed least often first, of those the oldest. What is too old, or failed too often, is forgotten."""
         try:
-            names = [name for name in os.listdir(self._folder) if is_hash(name)]
+            names = os.listdir(self._folder)
         except OSError:
             return
         rows = []
         for name in names:
+            if not is_hash(name):
+                self._tidy(name)
+                continue
             row = self._read(name)
             if row is None or row.tries >= _TRIES or self._now() - row.since > _DAYS * 86400:
                 discard(f"{self._folder}/{name}")
@@ -111,6 +114,15 @@ class Outbox:
 
     def remove(self, action: Digest) -> None:
         discard(f"{self._folder}/{action.hash}")
+
+    def _tidy(self, name: str) -> None:
+        """Somebody was writing it. What is a day old was left by one who was killed."""
+        path = f"{self._folder}/{name}"
+        try:
+            if self._now() - os.lstat(path).st_mtime > 86400:
+                os.unlink(path)
+        except OSError:
+            return
 
     def _read(self, name: str) -> "_Waiting | None":
         try:

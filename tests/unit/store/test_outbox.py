@@ -255,6 +255,18 @@ def test_nonsense_in_it_is_no_trouble(near: DiskStore, box: Outbox, content: byt
     box.remove(action)
 
 
+def test_what_somebody_who_was_killed_left_half_written_goes_in_time(near: DiskStore, box: Outbox) -> None:
+    action = stored(near)
+    box.add(action)
+    path = next(Path(near.root).glob(f"spool/*/{action.hash}"))
+    young, old = (path.with_name(f"{action.hash}.{pid}") for pid in (1, 2))
+    for half in (young, old):
+        half.write_bytes(b"5")
+    os.utime(old, (0, 0))
+    assert list(box.waiting()) == [action]
+    assert (young.exists(), old.exists()) == (True, False)
+
+
 def test_an_action_that_may_hold_a_secret_is_not_sent(near: DiskStore, box: Outbox) -> None:
     action = digest_of(encode(Action(command_digest=digest_of(b"never stored"))))
     near.store(action, ActionResult(exit_code=0, stdout_raw=b"x"))
