@@ -6,22 +6,31 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import obstore
 import pytest
 
+from servers import s3, swift
 from servers.casd import Casd
+from servers.ceph import Ceph
 from servers.nginx import Nginx
 from servers.ports import free_port
-from servers.seaweed import KEY, SECRET, Seaweed
+from servers.rclone import Rclone
+from servers.seaweed import Seaweed
+from servers.swift import Swift
 
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out")
 DO = "mkdir -p out; cp in.txt out/a; echo loud; head -c 9000 /dev/zero > out/zeros"
 
 
-@pytest.fixture(scope="module")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    server = Seaweed(tmp_path_factory.mktemp("seaweed") / "data")
+@pytest.fixture(
+    scope="module",
+    params=[Seaweed, *(pytest.param(kind, marks=pytest.mark.full) for kind in (Ceph, Swift, Rclone))],
+)
+def seaweed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Or another server of S3."""
+    server = request.param(tmp_path_factory.mktemp("server") / "data")
     yield server
     server.stop()
 
@@ -29,15 +38,12 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 class Bucket:
     """A prefix in a bucket, with two results in it."""
 
-    def __init__(self, ws, server: Seaweed) -> None:
-        self.direct = server.store()
+    def __init__(self, ws, server: Any) -> None:
+        key = swift.KEY if isinstance(server, Swift) else s3.KEY
+        self.direct = s3.direct(server.url, server.bucket, key)
         self.prefix = f"upkeep/{time.time_ns()}"
         self.url = f"s3://{server.bucket}/{self.prefix}"
-        ws.environ |= {
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_ENDPOINT_URL": server.url,
-        }
+        ws.environ |= {**s3.credentials(key), "AWS_ENDPOINT_URL": server.url}
         ws.write("capsula.toml")
         for content in ("one", "two"):
             ws.write("in.txt", content)
@@ -100,11 +106,7 @@ def test_where_nothing_is_listed_that_is_said(ws, nginx) -> None:
 @pytest.mark.parametrize("verb", ["stats", "gc", "verify"])
 def test_one_that_is_away_is_an_error(ws, verb) -> None:
     ws.write("capsula.toml")
-    ws.environ |= {
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
-    }
+    ws.environ |= {**s3.credentials(), "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
     done = ws.tool("cache", verb, "s3://bucket")
     assert (done.code, done.out) == (1, "")
     assert "capsula: s3://bucket: " in done.err
