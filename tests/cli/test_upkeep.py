@@ -28,8 +28,7 @@ DO = "mkdir -p out; cp in.txt out/a; echo loud; head -c 9000 /dev/zero > out/zer
     scope="module",
     params=[Seaweed, *(pytest.param(kind, marks=pytest.mark.full) for kind in (Ceph, Swift, Rclone))],
 )
-def seaweed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Or another server of S3."""
+def server_of_s3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     server = request.param(tmp_path_factory.mktemp("server") / "data")
     yield server
     server.stop()
@@ -59,8 +58,8 @@ class Bucket:
 
 
 @pytest.fixture
-def bucket(ws, seaweed) -> Bucket:
-    return Bucket(ws, seaweed)
+def bucket(ws, server_of_s3) -> Bucket:
+    return Bucket(ws, server_of_s3)
 
 
 @pytest.fixture
@@ -220,15 +219,13 @@ def commit(ws) -> str:
 
 @pytest.mark.parametrize("kind", ["s3", "http", "grpc"])
 def test_a_result_that_is_only_elsewhere_is_shown_from_there(ws, request, tmp_path, kind) -> None:
-    if kind == "s3":
-        url = request.getfixturevalue("bucket").url
-        shutil.rmtree(ws.cache)
-        stop = lambda: None  # noqa: E731
-    else:
-        server = Nginx(tmp_path / "server") if kind == "http" else Casd(tmp_path / "server")
-        url = server.url if isinstance(server, Nginx) else f"grpc://{server.target}"
-        stop = server.stop
+    server = {"s3": Seaweed, "http": Nginx, "grpc": Casd}[kind](tmp_path / "server")
     try:
+        if isinstance(server, Seaweed):
+            url = Bucket(ws, server).url
+            shutil.rmtree(ws.cache)
+        else:
+            url = server.url if isinstance(server, Nginx) else f"grpc://{server.target}"
         ws.write("capsula.toml")
         ws.write("in.txt", f"{kind} {time.time_ns()}")
         made_from = commit(ws)
@@ -252,7 +249,7 @@ def test_a_result_that_is_only_elsewhere_is_shown_from_there(ws, request, tmp_pa
         assert (nothing.code, nothing.out) == (2, "")
         assert url in nothing.err
     finally:
-        stop()
+        server.stop()
 
 
 def test_one_that_is_away_does_not_hide_the_next(ws, bucket) -> None:
