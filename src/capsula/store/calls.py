@@ -54,6 +54,7 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", 16 << 20),
 )
+_TOO_LARGE = "message larger than max"
 # For a call with one answer, also where all together may take longer: a batch over a slow line takes no more.
 _CALL_SECONDS = 120.0
 
@@ -162,6 +163,11 @@ class Calls:
         what = f"{self.name}: {code.name}: {said.removeprefix(f'{code.name}: ')[:200]}".rstrip(": ")
         if code == grpc.StatusCode.UNIMPLEMENTED:
             return Unimplemented(what)
+        if _TOO_LARGE in said:
+            # Of what we send, only an entry can be. An output directory is one row in it, each file of a pattern another.
+            return StoreError(
+                what, hint="name a directory as output (-o out) rather than its files (-o 'out/*')"
+            )
         if code in _RETRY:
             # Whom the server doesn't let in is told no reason with TLS 1.3.
             is_shut = self._is_secure and said.endswith("Socket closed")

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from capsula.core.digest import Digest, digest_of
-from capsula.core.reapi import ActionResult
+from capsula.core.reapi import ActionResult, OutputFile
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable
 from capsula.store.reapi import ReapiStore
 from capsula.testing.remotes import Desk, soon
@@ -88,6 +88,15 @@ def test_one_that_is_exhausted_may_be_better_another_time(opened) -> None:
     with pytest.raises(StoreUnreachable, match="RESOURCE_EXHAUSTED"):
         store.lookup(ACTION, soon())
     assert store.lookup(ACTION, soon()) is None
+
+
+def test_an_entry_that_is_too_large_for_the_server_is_so_for_good(opened) -> None:
+    _, store = opened()
+    outputs = tuple(OutputFile(path=f"out/{number}", digest=ACTION) for number in range(60_000))
+    with pytest.raises(StoreError, match="larger than max") as caught:
+        store.store(ACTION, ActionResult(output_files=outputs), soon())
+    assert not isinstance(caught.value, StoreUnreachable)
+    assert "directory" in caught.value.hint
 
 
 def test_a_large_blob_that_is_gone_is_missing(opened, desk: Desk) -> None:
