@@ -185,7 +185,7 @@ class Remotes:
                 self.tiers.troubles.append((remote.name, "send", error.what))
             if error is not None and not self.tiers.has_told(remote.name):
                 later = "" if self.scratch else "; it is kept to be sent by a later run"
-                say(f"not sent: {error.what}{later}")
+                say(f"not sent: {in_one_line(error)}{later}")
 
 
 def _note_troubles(root: str, troubles: Sequence[tuple[str, str, str]]) -> None:

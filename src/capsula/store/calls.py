@@ -164,7 +164,7 @@ class Calls:
         if code == grpc.StatusCode.UNIMPLEMENTED:
             return Unimplemented(what)
         if _TOO_LARGE in said:
-            # Of what we send, only an entry can be. An output directory is one row in it, each file of a pattern another.
+            # Of what we send, only an entry can be. An output directory is a row in it, each file of a pattern another.
             return StoreError(
                 what, hint="name a directory as output (-o out) rather than its files (-o 'out/*')"
             )

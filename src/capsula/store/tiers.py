@@ -18,6 +18,7 @@ from capsula.errors import (
     RemoteRequired,
     StoreError,
     WireError,
+    in_one_line,
 )
 from capsula.store.arrivals import Arrivals
 from capsula.store.files import write_new
@@ -243,5 +244,6 @@ class Tiers:
             self._refuse_if_strict(error)
         if remote.name not in self._told:
             self._told.add(remote.name)
-            what = error.what if remote.name in error.what else f"{remote.name}: {error.what}"
+            told = in_one_line(error)
+            what = told if remote.name in told else f"{remote.name}: {told}"
             self._say(f"{what}; going on without it")
