@@ -7,12 +7,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import obstore
 import pytest
 
+from servers.ceph import Ceph
 from servers.proxy import Proxy
-from servers.seaweed import KEY, SECRET, Seaweed
+from servers.seaweed import Seaweed
+from servers.swift import Swift
 
 PATIENCE = 60
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")
@@ -20,9 +23,11 @@ ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")
 DO = 'read line < "$GATE"; cp in.txt out.txt && echo made'
 
 
-@pytest.fixture(scope="module")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    server = Seaweed(tmp_path_factory.mktemp("seaweed") / "data")
+@pytest.fixture(
+    scope="module", params=[Seaweed, *(pytest.param(kind, marks=pytest.mark.full) for kind in (Ceph, Swift))]
+)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    server = request.param(tmp_path_factory.mktemp("server") / "data")
     yield server
     server.stop()
 
@@ -44,8 +49,6 @@ class Machine:
             **ws.environ,
             "XDG_CACHE_HOME": str(self.root.with_suffix(".cache")),
             "GATE": str(self.gate) if not is_open else "/dev/null",
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_ENDPOINT_URL": endpoint,
         }
 
@@ -64,12 +67,13 @@ class Machine:
 
 
 class Pair:
-    def __init__(self, ws, server: Seaweed) -> None:
+    def __init__(self, ws, server: Any) -> None:
         self.ws = ws
         self.server = server
         self.direct = server.store()
         self.prefix = f"pair/{time.time_ns()}"
         self.options = ("-b", f"s3://{server.bucket}/{self.prefix}")
+        ws.environ |= server.credentials()
 
     def machine(self, name: str, *more: str, endpoint: str = "", is_open: bool = True) -> Machine:
         return Machine(self.ws, name, endpoint or self.server.url, *self.options, *more, is_open=is_open)
@@ -86,8 +90,8 @@ class Pair:
 
 
 @pytest.fixture
-def pair(ws, seaweed) -> Pair:
-    return Pair(ws, seaweed)
+def pair(ws, server) -> Pair:
+    return Pair(ws, server)
 
 
 def ended(process: "subprocess.Popen[bytes]") -> tuple[int, str, list[str]]:

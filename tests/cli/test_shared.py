@@ -12,7 +12,6 @@ from typing import Any
 import obstore
 import pytest
 
-from servers import s3, swift
 from servers.azurite import Azurite
 from servers.buildgrid import BuildGrid
 from servers.casd import Casd
@@ -21,6 +20,7 @@ from servers.nginx import Nginx
 from servers.ports import free_port
 from servers.process import Server
 from servers.rclone import Rclone
+from servers.s3 import Owned
 from servers.seaweed import KEY, SECRET, Seaweed
 from servers.swift import Swift
 
@@ -60,11 +60,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 def shared(request: pytest.FixtureRequest, servers: dict[str, Server], ws) -> tuple[str, ...]:
     """The options that name a shared store."""
     server = servers[request.param]
-    ws.environ |= s3.credentials(swift.KEY if request.param == "Swift" else s3.KEY)
     if isinstance(server, Azurite):
         ws.environ |= server.environs()["a connection string"]
         return ("-b", f"az://{server.container}/{time.time_ns()}")
-    if isinstance(server, Seaweed | Ceph | Swift | Rclone):
+    if isinstance(server, Owned):
+        ws.environ |= server.credentials()
         return ("-b", f"s3://{server.bucket}/{time.time_ns()}", "--s3_endpoint", server.url)
     if isinstance(server, Casd | BuildGrid):
         return ("-b", f"grpc://{server.target}", "-t", str(time.time_ns()))

@@ -11,12 +11,12 @@ from typing import Any
 import obstore
 import pytest
 
-from servers import s3, swift
 from servers.casd import Casd
 from servers.ceph import Ceph
 from servers.nginx import Nginx
 from servers.ports import free_port
 from servers.rclone import Rclone
+from servers.s3 import credentials
 from servers.seaweed import Seaweed
 from servers.swift import Swift
 
@@ -38,11 +38,10 @@ class Bucket:
     """A prefix in a bucket, with two results in it."""
 
     def __init__(self, ws, server: Any) -> None:
-        key = swift.KEY if isinstance(server, Swift) else s3.KEY
-        self.direct = s3.direct(server.url, server.bucket, key)
+        self.direct = server.store()
         self.prefix = f"upkeep/{time.time_ns()}"
         self.url = f"s3://{server.bucket}/{self.prefix}"
-        ws.environ |= {**s3.credentials(key), "AWS_ENDPOINT_URL": server.url}
+        ws.environ |= {**server.credentials(), "AWS_ENDPOINT_URL": server.url}
         ws.write("capsula.toml")
         for content in ("one", "two"):
             ws.write("in.txt", content)
@@ -105,7 +104,7 @@ def test_where_nothing_is_listed_that_is_said(ws, nginx) -> None:
 @pytest.mark.parametrize("verb", ["stats", "gc", "verify"])
 def test_one_that_is_away_is_an_error(ws, verb) -> None:
     ws.write("capsula.toml")
-    ws.environ |= {**s3.credentials(), "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
+    ws.environ |= {**credentials(), "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
     done = ws.tool("cache", verb, "s3://bucket")
     assert (done.code, done.out) == (1, "")
     assert "capsula: s3://bucket: " in done.err

@@ -17,7 +17,6 @@ from capsula.store.http import HttpStore
 from capsula.store.objects import ObjectStore
 from capsula.store.reapi import ReapiStore
 from capsula.testing import Desk, MemoryRemote, RemoteContract, soon
-from servers import s3, swift
 from servers.azurite import Azurite
 from servers.buildgrid import BuildGrid
 from servers.casd import Casd
@@ -104,12 +103,10 @@ class OnObjects(RemoteContract):
 
 
 class OnS3(OnObjects):
-    key = s3.KEY
-
     @pytest.fixture
     def remote(self, server: Any, tmp_path: Path) -> ObjectStore:
-        self.direct = s3.direct(server.url, server.bucket, self.key)
-        environ = {**s3.credentials(self.key), "HOME": str(tmp_path)}
+        self.direct = server.store()
+        environ = {**server.credentials(), "HOME": str(tmp_path)}
         return from_url(f"s3://{server.bucket}/{self.new_prefix()}", {"s3_endpoint": server.url}, environ)
 
     @pytest.fixture(scope="class")
@@ -131,7 +128,7 @@ class TestObjectStoreOnCeph(OnS3):
 
 @pytest.mark.full
 class TestObjectStoreOnSwift(OnS3):
-    kind, key = Swift, swift.KEY
+    kind = Swift
     writes_on_condition = False
 
 

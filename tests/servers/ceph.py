@@ -6,7 +6,7 @@ from pathlib import Path
 
 from servers.ports import free_port
 from servers.process import PATIENCE, Server, program
-from servers.s3 import KEY, SECRET, make_bucket
+from servers.s3 import KEY, SECRET, Owned, make_bucket
 
 _CONFIG = """
 [global]
@@ -61,10 +61,10 @@ _MAY = {
 }
 
 
-class Ceph:
+class Ceph(Owned):
     """`bucket` is there when it has started; `url` is S3's."""
 
-    bucket = "test"
+    bucket, key = "test", KEY
 
     def __init__(self, base: Path) -> None:
         for name in ("mon", "mgr", "osd", "rgw", "crash"):
@@ -75,7 +75,7 @@ class Ceph:
         self._config = base / "ceph.conf"
         fsid = str(uuid.uuid4())
         self._config.write_text(_CONFIG.format(base=base, fsid=fsid, port=port, rgw=rgw))
-        self.url = f"http://127.0.0.1:{rgw}"
+        self.url, self.port = f"http://127.0.0.1:{rgw}", rgw
         try:
             self._start(fsid, port, rgw)
         except BaseException:

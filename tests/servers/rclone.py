@@ -5,13 +5,13 @@ from pathlib import Path
 from servers.installed import installed_for_all
 from servers.ports import free_port
 from servers.process import Server
-from servers.s3 import KEY, SECRET
+from servers.s3 import KEY, SECRET, Owned
 
 
-class Rclone(Server):
+class Rclone(Owned, Server):
     """`bucket` is there when it has started: it is a directory below `data`."""
 
-    bucket = "test"
+    bucket, key = "test", KEY
 
     def __init__(self, base: Path) -> None:
         port = free_port()

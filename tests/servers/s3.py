@@ -42,5 +42,20 @@ def by_boto3(url: str, program: str, *words: str, key: str = KEY) -> str:
     return done.stdout
 
 
-def make_bucket(url: str, name: str) -> None:
-    by_boto3(url, "s3.create_bucket(Bucket=sys.argv[2])", name)
+def make_bucket(url: str, name: str, key: str = KEY) -> None:
+    by_boto3(url, "s3.create_bucket(Bucket=sys.argv[2])", name, key=key)
+
+
+class Owned:
+    """What every server of S3 has here: its endpoint, a bucket, and the key of whoever owns that."""
+
+    url: str
+    bucket: str
+    key: str
+
+    def store(self, bucket: str = "") -> S3Store:
+        """As somebody who knows the secret."""
+        return direct(self.url, bucket or self.bucket, self.key)
+
+    def credentials(self) -> dict[str, str]:
+        return credentials(self.key)

@@ -7,19 +7,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import obstore
-from obstore.store import S3Store
 
 from servers.ports import free_port
 from servers.process import Server
-from servers.s3 import KEY, SECRET, credentials, direct
+from servers.s3 import KEY, SECRET, Owned, credentials
 
 __all__ = ["KEY", "SECRET", "Seaweed"]
 
 
-class Seaweed(Server):
+class Seaweed(Owned, Server):
     """`bucket` is there when it has started."""
 
-    bucket = "test"
+    bucket, key = "test", KEY
 
     def __init__(self, base: Path) -> None:
         base.mkdir(parents=True)
@@ -36,10 +35,6 @@ class Seaweed(Server):
         ]  # fmt: skip
         environ = {**os.environ, **credentials()}
         super().__init__(words, port, base.parent / f"{base.name}.log", environ=environ, is_ready=self._takes)
-
-    def store(self, bucket: str = "") -> S3Store:
-        """As somebody who knows the key."""
-        return direct(self.url, bucket or self.bucket)
 
     def remove_bucket(self, name: str) -> None:
         """With all that is in it."""

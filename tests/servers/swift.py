@@ -5,7 +5,7 @@ from pathlib import Path
 
 from servers.ports import free_port
 from servers.process import Server, program
-from servers.s3 import SECRET, by_boto3
+from servers.s3 import SECRET, Owned, make_bucket
 
 # Names of users have a colon.
 KEY = "test:tester"
@@ -64,10 +64,10 @@ for word in sys.argv[2:]:
 """
 
 
-class Swift:
+class Swift(Owned):
     """`bucket` is there when it has started; `url` is S3's."""
 
-    bucket = "test"
+    bucket, key = "test", KEY
 
     def __init__(self, base: Path) -> None:
         (base / "devices/d").mkdir(parents=True)
@@ -77,14 +77,14 @@ class Swift:
         ports = {name: free_port() for name in ("account", "container", "object", "proxy")}
         rings = [f"{name}={port}" for name, port in ports.items() if name != "proxy"]
         subprocess.run([_PYTHON, "-c", _RINGS, base, *rings], check=True)
-        self.url = f"http://127.0.0.1:{ports['proxy']}"
+        self.url, self.port = f"http://127.0.0.1:{ports['proxy']}", ports["proxy"]
         try:
             cache = free_port()
             words = [program("memcached"), "-u", "nobody", "-l", "127.0.0.1", "-p", str(cache)]
             self._servers.append(Server(words, cache, base / "memcached.log"))
             for name, port in ports.items():
                 self._start(name, port, cache)
-            by_boto3(self.url, "s3.create_bucket(Bucket='test')", key=KEY)
+            make_bucket(self.url, self.bucket, KEY)
         except BaseException:
             self.stop()
             raise
