@@ -43,9 +43,10 @@ test: .venv/capsula.stamp .venv/servers.stamp
 	dev/more-servers $(BIN)/python .venv/more-servers
 	@touch $@
 
+# Servers take long to start: the tests of a module or class stay together.
 test-all: .venv/capsula.stamp .venv/servers.stamp .venv/more-servers.stamp
 	@dev/need git cc nginx
-	$(BIN)/python -m pytest -m '' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m '' --dist loadscope $(PYTEST_ARGS)
 
 check: .venv/tools.stamp
 	$(BIN)/ruff format --check .

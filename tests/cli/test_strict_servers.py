@@ -9,6 +9,7 @@ import pytest
 import zstandard
 
 from servers.nginx import Nginx
+from servers.reapi_double import Double, Habits
 from servers.s3 import by_boto3, credentials
 from servers.seaweed import Seaweed
 from servers.strict import refusals
@@ -48,6 +49,13 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def double() -> Iterator[Double]:
+    server = Double(Habits(strict=True))
+    yield server
+    server.stop()
+
+
 def make(ws, what: str, *options: str) -> str:
     """The key of what was made, in a directory of its project."""
     ws.write("capsula.toml")
@@ -62,8 +70,9 @@ def make(ws, what: str, *options: str) -> str:
 
 
 @pytest.mark.parametrize("what", list(MAKES))
-def test_what_a_capsule_made_is_taken_by_the_strictest_server(ws, nginx, what) -> None:
-    key = make(ws, what, "-b", nginx.url)
+def test_what_a_capsule_made_is_taken_by_the_strictest_server(ws, nginx, double, what) -> None:
+    # One says nothing, and the other what it has against it.
+    key = make(ws, what, "-b", nginx.url, "--remote", f"grpc://{double.target}")
 
     def blob(name: str) -> bytes | None:
         path = nginx.data / "cas" / name

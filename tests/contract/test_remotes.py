@@ -240,6 +240,7 @@ class TestReapiStoreOnTheBuildGridOfToday(TestReapiStoreOnBuildGrid):
 
 HABITS = {
     "plain": Habits(),
+    "strict": Habits(strict=True),
     "compresses": Habits(zstd=True),
     "small batches, sizes as sent": Habits(zstd=True, batch=5000, committed="sent", capabilities="unpacked"),
     "sizes untold": Habits(zstd=True, committed="-1", ends_early=False, batch=1 << 30),

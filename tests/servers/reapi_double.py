@@ -21,6 +21,7 @@ from capsula.core.services import SHA256_FUNCTION, ZSTD
 from capsula.core.wire import decode, encode
 from capsula.core.wire import field as wire_field
 from servers.certificates import Pair
+from servers.strict import refusals
 
 _REAPI = "build.bazel.remote.execution.v2"
 _PIECE = 1 << 16
@@ -32,8 +33,8 @@ class Habits:
     """`committed` is the size that a finished write tells: "size" of the blob, what was "sent", or "-1".
 
     `breaks_at`: that many bytes of a write are kept, and then it is UNAVAILABLE, once. `exhausted`: so many calls are
-    answered with `storm`, with the words of `says`, before one is heard. `token`: what a bearer has to bring.
-    `capabilities`: "packed", "unpacked", or "" for a server without.
+    answered with `storm`, with the words of `says`, before one is heard. `token`: what a bearer has to bring. `strict`:
+    it takes what servers.strict takes. `capabilities`: "packed", "unpacked", or "" for a server without.
     """
 
     zstd: bool = False
@@ -46,6 +47,7 @@ class Habits:
     storm: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED
     says: str = "slow down"
     token: str = ""
+    strict: bool = False
     capabilities: str = "packed"
     functions: bytes = bytes([SHA256_FUNCTION])
 
@@ -161,6 +163,8 @@ class Double:
     def _update_result(self, asked: Any, context: Any) -> ActionResult:
         if not self.habits.takes_results:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not from you")
+        if self.habits.strict and (why := refusals(encode(asked.action_result), self.blobs.get)):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "; ".join(why))
         self.entries[asked.action_digest.hash] = encode(asked.action_result)
         result: ActionResult = asked.action_result
         return result
