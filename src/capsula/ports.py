@@ -20,6 +20,11 @@ class BlobStore(Protocol):
     the next put heals it). Methods may be called from several threads and processes at once.
     """
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether what is to be fetched is in memory."""
+        ...
+
     def has(self, digest: "Digest") -> bool:
         """Whether the blob is there with the right size; its bytes are not verified."""
         ...

@@ -46,6 +46,7 @@ class DiskStore:
     """
 
     __slots__ = ("_now", "root", "written")
+    at_hand = False
 
     def __init__(self, root: str, *, now: "Callable[[], float]") -> None:
         self.root = root
@@ -129,7 +130,7 @@ class DiskStore:
             raise refusal(error, self.root, "write") from error
         return digest
 
-    def keep(self, name: str, content: "bytes | memoryview") -> None:
+    def keep(self, name: str, content: bytes) -> None:
         """Put what is known to have this hash."""
         try:
             self._write(blob_path(self.root, name), content, 0o400)
@@ -261,7 +262,7 @@ class DiskStore:
             return os.path.lexists(path)  # it can only be read, so nothing sweeps it
         return True
 
-    def _write(self, path: str, content: "bytes | memoryview", mode: int) -> None:
+    def _write(self, path: str, content: bytes, mode: int) -> None:
         fd, temporary = create_temporary(self.root, mode, self._now())
         try:
             try:

@@ -95,7 +95,7 @@ class HttpStore:
                 else:
                     self._expect(answer, (200, 204))
 
-        each(digests, look, CONNECTIONS)
+        each(digests, look, CONNECTIONS, at_first=1)
         return absent
 
     def fetch(
@@ -111,7 +111,7 @@ class HttpStore:
                         in_time(self.name, deadline)
                         receiver.write(piece)
 
-        each(digests, get, CONNECTIONS)
+        each(digests, get, CONNECTIONS, at_first=1)
 
     def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
         def put(digest: Digest) -> None:
@@ -120,7 +120,7 @@ class HttpStore:
                 with self._ask("PUT", f"/cas/{digest.hash}", deadline, file, size) as answer:
                     self._expect(answer, (200, 201, 202, 204))
 
-        each(digests, put, CONNECTIONS)
+        each(digests, put, CONNECTIONS, at_first=1)
 
     def examine(self, deadline: float) -> list[tuple[str, str]]:
         with self._ask("HEAD", f"/cas/{'0' * 64}", deadline) as answer:

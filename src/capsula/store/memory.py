@@ -20,6 +20,7 @@ class MemoryStore:
     """
 
     __slots__ = ("_blobs", "_entries", "written")
+    at_hand = False
 
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}
@@ -89,6 +90,7 @@ class DummyStore:
     """The backend `dummy`: takes everything, keeps nothing, so every run is a miss. Digests are still true."""
 
     __slots__ = ("written",)
+    at_hand = False
 
     def __init__(self) -> None:
         self.written = 0

@@ -70,6 +70,10 @@ class Tiers:
         self._brought: tuple[Digest, ActionResult] | None = None
 
     @property
+    def at_hand(self) -> bool:
+        return self._arrived is not None and self._arrived.is_all
+
+    @property
     def written(self) -> int:
         return self.near.written
 
@@ -125,7 +129,7 @@ class Tiers:
         source = self._source.get(action.hash)
         absent = self.near.missing(digests)
         if absent:
-            self._arrived = Arrivals(self.near, absent, time.time)
+            self._arrived = Arrivals(self.near, time.time)
             self._fetch(absent, source, max(patience, self._patience))
         if source is not None:
             self._brought = (action, result)

@@ -363,9 +363,10 @@ def fetch_all(store: "BlobStore", fetches: "list[Fetch]") -> None:
 
     Of very many, a process of its own makes one half. Making a file is waiting for the file system, and two that make
     them in different directories take 0.6 of the time of one (ext4; in the same directory 0.95). Threads would take
-    turns under the interpreter's one lock.
+    turns under the interpreter's one lock. What is in memory only has to be written: that takes as long as the start of
+    a process.
     """
-    half = len(fetches) // 2 if len(fetches) >= MANY else 0
+    half = len(fetches) // 2 if len(fetches) >= MANY and not store.at_hand else 0
     pid = _fork_to_fetch(store, fetches[:half]) if half else 0
     try:
         for digest, path, mode in fetches[half:] if pid else fetches:

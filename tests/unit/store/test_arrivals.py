@@ -1,8 +1,5 @@
-"""What has just come: used out of memory, and in the store when it is let go, whoever puts it there."""
+"""What has just come: used out of memory, and in the store when it is let go."""
 
-import os
-import posix
-import signal
 import time
 from pathlib import Path
 
@@ -24,10 +21,6 @@ def near(tmp_path: Path) -> DiskStore:
     return DiskStore(str(tmp_path / "near"), now=time.time)
 
 
-def begun(near: DiskStore, contents: list[bytes]) -> Arrivals:
-    return Arrivals(near, [digest_of(content) for content in contents], time.time)
-
-
 def take(came: Arrivals, contents: list[bytes]) -> None:
     for content in contents:
         with receiving(came.receive, digest_of(content)) as receiver:
@@ -45,52 +38,25 @@ def rests(near: DiskStore) -> list[Path]:
 
 @pytest.mark.parametrize("contents", [CONTENTS, FEW, [b""]])
 def test_it_is_used_out_of_memory_and_kept_in_the_end(near: DiskStore, contents: list[bytes]) -> None:
-    came = begun(near, contents)
+    came = Arrivals(near, time.time)
     take(came, contents)
     assert [came.get(digest_of(content)) for content in contents] == contents
+    assert came.is_all
     assert came.get(Digest(digest_of(contents[0]).hash, 1_000)) is None
     came.finish()
     assert kept(near, contents)
     assert rests(near) == []
     assert came.get(digest_of(contents[0])) is None, "it isn't needed in memory any more"
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
-@pytest.mark.parametrize("when", ["before", "in between", "after"])
-def test_a_process_that_is_killed_costs_nothing_but_time(near: DiskStore, when: str) -> None:
-    came = begun(near, CONTENTS)
-    assert came._pid
-    at = {"before": 0, "in between": 100, "after": 200}[when]
-    take(came, CONTENTS[:at])
-    os.kill(came._pid, signal.SIGKILL)
-    take(came, CONTENTS[at:])
-    came.finish()
-    assert kept(near, CONTENTS)
-
-
-def test_where_no_process_can_be_had_it_is_done_here(
-    near: DiskStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse() -> int:
-        raise BlockingIOError
-
-    monkeypatch.setattr(posix, "fork", refuse)
-    before = len(os.listdir("/proc/self/fd"))
-    came = begun(near, CONTENTS)
-    take(came, CONTENTS)
-    came.finish()
-    assert kept(near, CONTENTS)
-    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_memory_has_no_room_for_goes_to_the_disk_at_once(
     near: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrivals, "_ROOM", sum(map(len, CONTENTS[:150])))
-    came = begun(near, CONTENTS)
+    came = Arrivals(near, time.time)
     take(came, CONTENTS)
     assert kept(near, CONTENTS[150:])
+    assert not came.is_all
     assert [came.get(digest_of(content)) for content in CONTENTS] == CONTENTS[:150] + [None] * 50
     came.finish()
     assert kept(near, CONTENTS)
@@ -98,7 +64,7 @@ def test_what_memory_has_no_room_for_goes_to_the_disk_at_once(
 
 @pytest.mark.parametrize("wrong", [b"", b"content 0 and more", b"content 1"])
 def test_what_comes_wrong_is_neither_used_nor_kept(near: DiskStore, wrong: bytes) -> None:
-    came = begun(near, CONTENTS)
+    came = Arrivals(near, time.time)
     digest = digest_of(CONTENTS[0])
     with pytest.raises(BlobCorrupt), receiving(came.receive, digest) as receiver:
         receiver.write(wrong)
@@ -110,32 +76,15 @@ def test_what_comes_wrong_is_neither_used_nor_kept(near: DiskStore, wrong: bytes
 
 
 def test_no_blob_has_a_name_that_is_no_hash(near: DiskStore) -> None:
-    came = begun(near, FEW)
+    came = Arrivals(near, time.time)
     with pytest.raises(BlobCorrupt):
         came.receive(Digest("../../etc/passwd", 5))
     came.finish()
 
 
-def test_a_pipe_that_ends_early_leaves_whole_files(near: DiskStore) -> None:
-    reading, writing = os.pipe()
-    at = 0
-    for content in FEW:
-        ends = at.to_bytes(8, "little") + (at + len(content)).to_bytes(8, "little")
-        os.write(writing, digest_of(content).hash.encode() + ends)
-        at += len(content)
-    os.write(writing, digest_of(b"half").hash.encode())
-    os.close(writing)
-    with pytest.raises(StoreError):
-        arrivals._put_all(reading, b"".join(FEW) + b"half", near)
-    os.close(reading)
-    assert kept(near, FEW)
-    assert not near.has(digest_of(b"half"))
-    assert rests(near) == []
-
-
 def test_a_disk_that_refuses_is_told_in_the_end(near: DiskStore) -> None:
     Path(near.root).write_bytes(b"")
-    came = begun(near, CONTENTS)
+    came = Arrivals(near, time.time)
     take(came, CONTENTS)
     assert came.get(digest_of(CONTENTS[0])) == CONTENTS[0]
     with pytest.raises(StoreError):

@@ -618,6 +618,8 @@ def test_a_stage_that_turns_out_to_be_on_another_file_system_is_made_beside_the_
 class Unlike:
     """A store that does something else in the second process."""
 
+    at_hand = False
+
     def __init__(self, store: MemoryStore, otherwise: Callable[[str], None]) -> None:
         self.store, self.otherwise, self.pid, self.fetched = store, otherwise, os.getpid(), 0
 
