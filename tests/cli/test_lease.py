@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -239,3 +240,86 @@ def test_with_neither_nothing_is_asked(ws, pair) -> None:
         assert proxy.faults == 1
     finally:
         proxy.stop()
+
+
+def monitor(machine: Machine, *options: str) -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen(
+        ["capsula", "monitor", "--cache", "--input", "in.txt", "--output", "out.txt", "sh", "-c", DO],
+        cwd=machine.root,
+        env={**machine.environ, "CAPSULE_ARGS": " ".join(machine.options)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    machine.ws.started.append(process)
+    return process
+
+
+def test_recorded_runs_wait_for_each_other_as_well(ws, pair) -> None:
+    one, two = pair.machine("one", is_open=False), pair.machine("two")
+    for machine in (one, two):
+        (machine.root / "capsula.toml").write_text("[capture]\ninclude-cpu = false\n")
+    first = monitor(one)
+    pair.until_held()
+    second = monitor(two)
+    line = first_line(second)
+    while "waiting for" not in line:
+        assert line, "it doesn't wait"
+        line = first_line(second)
+    one.end()
+    assert ended(first)[:2] == (0, "made\n")
+    assert ended(second)[:2] == (0, "made\n")
+    outcomes = [
+        json.loads(path.read_bytes())["outcome"]
+        for machine in (one, two)
+        for path in machine.root.glob("vault/*/capsule.json")
+    ]
+    assert outcomes == ["miss", "hit"]
+    assert pair.leases() == []
+
+
+PROGRAM = """
+import capsula
+
+@capsula.monitor(cache=True, inputs=["in.txt"])
+def work():
+    with open("gate") as gate:
+        gate.readline()
+    with open("mark", "a") as mark:
+        mark.write("ran\\n")
+    return 42
+
+print(work(), flush=True)
+print(work(), flush=True)
+"""
+
+
+def test_functions_wait_for_each_other_as_well(ws, pair) -> None:
+    one, two = pair.machine("one", is_open=False), pair.machine("two")
+    started = []
+    for machine in (one, two):
+        (machine.root / "capsula.toml").write_text("[capture]\ninclude-cpu = false\n")
+        (machine.root / "program.py").write_text(PROGRAM)
+        (machine.root / "gate").symlink_to(machine.environ["GATE"])
+        process = subprocess.Popen(
+            [sys.executable, "program.py"],
+            cwd=machine.root,
+            env={**machine.environ, "CAPSULE_ARGS": " ".join(machine.options)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        ws.started.append(process)
+        started.append(process)
+        if machine is one:
+            pair.until_held()
+    line = first_line(started[1])
+    while "waiting for" not in line:
+        assert line, "it doesn't wait"
+        line = first_line(started[1])
+    one.end()
+    for process in started:
+        code, out, said = ended(process)
+        assert (code, out) == (0, "42\n42\n"), said
+    assert ((one.root / "mark").read_text(), (two.root / "mark").exists()) == ("ran\n", False)
+    assert pair.leases() == []

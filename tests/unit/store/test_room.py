@@ -198,6 +198,13 @@ def test_nothing_is_concluded_from_one_that_does_not_answer(store, monkeypatch) 
     assert len(store.memory.blobs) == before
 
 
+def test_leases_of_a_day_ago_go(store) -> None:
+    store.memory.leases = {"a" * 64: b"old", "b" * 64: b"new"}
+    store.memory.times = {("lease", "a" * 64): NOW - 2 * DAY, ("lease", "b" * 64): NOW - 60}
+    store.make_room()
+    assert list(store.memory.leases) == ["b" * 64]
+
+
 def test_nothing_is_left_in_the_temporary_directory(store, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store.make_room()
