@@ -133,6 +133,30 @@ def test_of_a_bucket_old_results_go_and_young_blobs_stay(ws, bucket) -> None:
     assert ws.capsule("-b", bucket.url, *ASK, do=DO).ran == 0
 
 
+def test_who_only_reads_removes_nothing(ws, bucket) -> None:
+    (ws.home / ".capsules.toml").write_text('remote_mode = "r"\n')
+    entries = bucket.names("ac")
+    for verb in (("gc", "--older-than", "0"), ("verify", "--repair")):
+        done = ws.tool("cache", *verb, bucket.url)
+        assert (done.code, done.out) == (2, "")
+    assert bucket.names("ac") == entries
+    assert ws.tool("cache", "verify", bucket.url).code == 0
+    ws.environ["CAPSULE_ARGS"] = "--remote_mode rw"
+    assert ws.tool("cache", "gc", bucket.url).code == 0
+
+
+def test_the_options_of_a_bucket_count(ws, bucket, seaweed) -> None:
+    """-b s3, with a bucket for entries and one for blobs."""
+    options = {"s3_bucket": seaweed.bucket, "s3_bucket_objects": seaweed.bucket, "s3_endpoint": seaweed.url}
+    lines = [f'{name} = "{value}"' for name, value in options.items()]
+    (ws.home / ".capsules.toml").write_text("\n".join(['backend = "s3"', *lines]) + "\n")
+    ws.write("in.txt", f"{time.time_ns()}")
+    assert ws.capsule(*ASK, do=DO).said == []
+    (store,) = json.loads(ws.tool("cache", "stats", "--remote", "--json").out)["stores"]
+    assert store["entries"]["count"] >= 1
+    assert ws.tool("cache", "verify", "--remote").code == 0
+
+
 def test_an_age_is_refused_for_the_store_here(ws) -> None:
     done = ws.tool("cache", "gc", "--older-than", "1d")
     assert (done.code, done.out) == (2, "")

@@ -58,7 +58,7 @@ def show_stats(given: Sequence[str], sheet: Sheet, *, as_json: bool) -> int:
 
 def collect(given: Sequence[str], wanted: Wanted) -> int:
     swept = 0
-    for url, remote in _opened(given):
+    for url, remote in _opened(given, writes=True):
         holdings = remote.holdings()
         name = printable(mask(url))
         if holdings is None:
@@ -78,7 +78,7 @@ def collect(given: Sequence[str], wanted: Wanted) -> int:
 def verify(target: Target, given: Sequence[str], sheet: Sheet, *, share: float, repair: bool) -> int:
     near = DiskStore(target.root, now=time.time)
     is_well = True
-    for url, remote in _opened(given):
+    for url, remote in _opened(given, writes=repair):
         watched = _Watched()
         try:
             found = audit(remote, near, share=share, repair=repair, tell=watched.tell)
@@ -102,7 +102,7 @@ class _Watched:
         self.end = self._progress.end
 
 
-def _opened(given: Sequence[str]) -> Iterator[tuple[str, Remote]]:
+def _opened(given: Sequence[str], *, writes: bool = False) -> Iterator[tuple[str, Remote]]:
     """The stores at these addresses, or if there are none, the configured ones. One that can't be used is told as such:
     a command that cleans up or verifies hasn't done it then."""
     settings = target_settings(given)
@@ -110,6 +110,11 @@ def _opened(given: Sequence[str]) -> Iterator[tuple[str, Remote]]:
     if not asked:
         raise UsageError(
             "no remote store is configured", hint="backend or remote in ~/.capsules.toml, or an address here"
+        )
+    if writes and "w" not in settings.remote_mode:
+        raise UsageError(
+            f"remote stores aren't written to here (remote_mode = {settings.remote_mode})",
+            hint="CAPSULE_ARGS='--remote_mode rw' says that it is meant this once",
         )
     for url in asked:
         remote = open_remote(url, settings)

@@ -37,7 +37,7 @@ class Flights:
         try:
             if not self._try():
                 holder = self._holder()
-                if holder in _ancestors():
+                if holder in ancestors():
                     # A capsule inside of itself: waiting for our own parent would be for ever.
                     self.leave()
                     return False
@@ -72,7 +72,7 @@ class Flights:
             return 0
 
 
-def _ancestors() -> set[int]:
+def ancestors() -> set[int]:
     """Our parent, its parent and so on, as far as /proc tells."""
     found: set[int] = set()
     pid = posix.getppid()

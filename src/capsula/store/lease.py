@@ -9,6 +9,7 @@ finds one that has ended replaces it, on the condition that it still is what was
 """
 
 import json
+import os
 import random
 import time
 from _thread import LockType, allocate_lock, start_new_thread
@@ -19,6 +20,7 @@ from capsula.core.digest import Digest
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, StoreUnreachable
 from capsula.ports import Flight, Holdings, Remote
+from capsula.store.flight import ancestors
 
 if TYPE_CHECKING:
     import signal as _signal
@@ -29,35 +31,34 @@ LEASES = "lease"
 # What is shorter is made twice sooner than it is waited for.
 WORTH = 1.0
 # How long one look may delay a command, and letting go the end of a run.
-_LOOK, _LEAVE = 2.0, 2.0
+_LOOK, _LEAVE = 5.0, 2.0
 # After so many seconds without any sign of its end, a run that has left is taken for ended.
 _AFTERWARDS = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
-_SHORTEST, _LONGEST = 1.0, 300.0
+# What a lease says is believed within these bounds.
+_SHORTEST, LONGEST = 1.0, 300.0
 
 T = TypeVar("T")
 
 
 class Lease:
-    """`run` is the name of the run that holds it, on `host`, for `seconds` without a change. `key` is the id of the key
-    that its result will be signed with, "" if it won't be; `beat` counts how often it was written."""
+    """`run` is the name of the run that holds it, in the process `pid` of `host`, for `seconds` without a change.
+    `key` is the id of the key that its result will be signed with, "" if it won't be; `beat` counts how often it was
+    written."""
 
-    def __init__(self, *, run: str, host: str, seconds: float, key: str = "", beat: int = 0) -> None:
+    def __init__(
+        self, *, run: str, host: str, pid: int, seconds: float, key: str = "", beat: int = 0
+    ) -> None:
         self.run = run
         self.host = host
+        self.pid = pid
         self.seconds = seconds
         self.key = key
         self.beat = beat
 
     def to_bytes(self) -> bytes:
-        said = {
-            "capsula-lease": 1,
-            "run": self.run,
-            "host": self.host,
-            "seconds": self.seconds,
-            "key": self.key,
-        }
-        return json.dumps({**said, "beat": self.beat}).encode()
+        said = {name: getattr(self, name) for name in ("run", "host", "pid", "seconds", "key", "beat")}
+        return json.dumps({"capsula-lease": 1, **said}).encode()
 
 
 def lease_from(content: bytes) -> Lease | None:
@@ -66,11 +67,10 @@ def lease_from(content: bytes) -> Lease | None:
         said = json.loads(content[:10_000])
         if said["capsula-lease"] != 1:
             return None
-        seconds = min(max(_SHORTEST, float(said["seconds"])), _LONGEST)
-        return Lease(
-            run=str(said["run"]), host=str(said["host"])[:200], seconds=seconds, key=str(said["key"])
-        )
-    except (ValueError, TypeError, KeyError, RecursionError):
+        seconds = min(max(_SHORTEST, float(said["seconds"])), LONGEST)
+        run, host, key = (str(said[name])[:200] for name in ("run", "host", "key"))
+        return Lease(run=run, host=host, pid=int(said["pid"]), seconds=seconds, key=key)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 
@@ -188,6 +188,9 @@ class SharedFlight:
     def _may_wait_for(self, lease: Lease) -> bool:
         if self._terms.wait <= 0 or lease.run == self._terms.run:
             return False
+        if lease.host == self._terms.host and lease.pid in ancestors():
+            # A capsule inside of itself: it would wait for its own end.
+            return False
         believed = self._terms.believed()
         return believed is None or lease.key in believed
 
@@ -242,7 +245,9 @@ class Holder:
     def __init__(self, holdings: Holdings, name: str, terms: Terms) -> None:
         self._holdings = holdings
         self._name = name
-        self._lease = Lease(run=terms.run, host=terms.host, seconds=terms.seconds)
+        self._lease = Lease(
+            run=terms.run, host=terms.host, pid=os.getpid(), seconds=min(terms.seconds, LONGEST)
+        )
         self._key = terms.key
         self._version: object | None = None
         self._kept = 0.0  # when it was surely ours
@@ -324,7 +329,7 @@ def _look(holdings: Holdings, action: Digest) -> tuple[Lease, object] | None:
     return None if found is None or lease is None else (lease, found[1])
 
 
-def _in_time(work: Callable[[], T], seconds: float = _LOOK) -> T:
+def _in_time(work: Callable[[], T]) -> T:
     """StoreUnreachable when it takes longer; nobody waits for it then."""
     answers: list[T] = []
     errors: list[Exception] = []
@@ -339,7 +344,7 @@ def _in_time(work: Callable[[], T], seconds: float = _LOOK) -> T:
             done.release()
 
     start_new_thread(run, ())
-    if not done.acquire(timeout=seconds):
+    if not done.acquire(timeout=_LOOK):
         raise StoreUnreachable("a lease couldn't be looked at in time")
     if errors:
         raise (

@@ -1,6 +1,7 @@
 """Leases between machines, on a store in memory and by a clock that the test turns."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -80,6 +81,13 @@ def remote() -> MemoryRemote:
     return MemoryRemote()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is slow, and that is no trouble of a store."""
+    monkeypatch.setattr("capsula.store.lease._LOOK", 60.0)
+    monkeypatch.setattr("capsula.store.lease._LEAVE", 60.0)
+
+
 def land(remote: MemoryRemote) -> None:
     remote.store(ACTION, ActionResult(), time.monotonic() + 60)
 
@@ -89,8 +97,10 @@ def held(remote: MemoryRemote) -> dict[str, Any] | None:
     return None if content is None else json.loads(content)
 
 
-def lease_of_another(seconds: float = 30.0, key: str = "", beat: int = 1) -> bytes:
-    return Lease(run="run of there", host="there", seconds=seconds, key=key, beat=beat).to_bytes()
+def lease_of_another(
+    seconds: float = 30.0, key: str = "", beat: int = 1, host: str = "there", pid: int = 1 << 30
+) -> bytes:
+    return Lease(run="run of there", host=host, pid=pid, seconds=seconds, key=key, beat=beat).to_bytes()
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -110,6 +120,7 @@ def test_a_long_run_holds_a_lease_until_it_is_released(remote) -> None:
         "capsula-lease": 1,
         "run": "run of here",
         "host": "here",
+        "pid": os.getpid(),
         "seconds": 30.0,
         "key": "",
         "beat": 1,
@@ -128,7 +139,8 @@ def test_a_command_that_is_known_to_be_short_asks_nothing(remote, monkeypatch) -
         assert Machine(remote, expects=lambda expects=expects: expects).enter() is False
 
 
-def test_a_command_that_turns_out_to_be_short_writes_nothing(remote) -> None:
+def test_a_command_that_turns_out_to_be_short_writes_nothing(remote, monkeypatch) -> None:
+    monkeypatch.setattr("capsula.store.lease.WORTH", 1000.0)
     machine = Machine(remote, expects=lambda: None)
     assert machine.enter() is False
     machine.flight.leave()
@@ -324,6 +336,15 @@ def test_only_those_who_are_believed_are_waited_for(remote, key, waits) -> None:
     machine.flight.release(remove=True)
 
 
+@pytest.mark.parametrize(("host", "waits"), [("here", False), ("there", True)])
+def test_a_capsule_inside_of_itself_does_not_wait_for_its_own_end(remote, host, waits) -> None:
+    remote.leases[NAME] = lease_of_another(host=host, pid=os.getppid())
+    machine = Machine(remote)
+    machine.watch.then = [lambda: land(remote)]
+    assert machine.enter() is waits
+    machine.flight.release(remove=True)
+
+
 def test_what_another_process_here_made_meanwhile_is_enough(remote) -> None:
     remote.leases[NAME] = lease_of_another()
     machine = Machine(remote)
@@ -335,7 +356,7 @@ def test_what_another_process_here_made_meanwhile_is_enough(remote) -> None:
 @pytest.mark.parametrize(
     "content",
     [b"", b"\xff", b"[]", b"null", b'{"capsula-lease": 2}', b'{"capsula-lease": 1}', b"[" * 9000]
-    + [b'{"capsula-lease": 1, "run": "r", "host": "h", "seconds": "soon", "key": ""}'],
+    + [b'{"capsula-lease": 1, "run": "r", "host": "h", "pid": 1, "seconds": "soon", "key": ""}'],
 )
 def test_what_is_no_lease_is_not_waited_for(remote, content) -> None:
     assert lease_from(content) is None
