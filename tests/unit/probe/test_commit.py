@@ -67,10 +67,12 @@ def test_without_a_repository_the_service_says_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [b"", b"ref: ../../secret", b"ref: refs/heads/main", b"\xff\xfe", b"ref: HEAD"]
+    "head",
+    [b"", b"ref: ../secret", b"ref: refs/../../secret", b"ref: refs/heads/main", b"\xff\xfe", b"ref: HEAD"],
 )
 def test_what_cannot_be_read_is_nothing(tmp_path: Path, head: bytes) -> None:
     (tmp_path / ".git").mkdir()
+    (tmp_path / "secret").write_text("a" * 40)
     (tmp_path / ".git/HEAD").write_bytes(head)
     (tmp_path / ".git/refs/heads").mkdir(parents=True)
     (tmp_path / ".git/refs/heads/main").write_bytes(b"ref: refs/heads/main")

@@ -181,6 +181,26 @@ def test_one_that_was_taken_over_is_left_alone(remote) -> None:
     assert remote.leases[NAME] == lease_of_another()
 
 
+def test_who_has_not_been_heard_of_removes_nothing(remote, monkeypatch) -> None:
+    """Its network was cut for a while, and somebody else has taken over."""
+    machine = Machine(remote, seconds=0.03)
+    machine.enter()
+    holder = machine.flight._holder
+    refused: list[float] = []
+
+    def refuse(*given):
+        refused.append(time.monotonic())
+        raise StoreUnreachable("away")
+
+    with remote.turn:
+        monkeypatch.setattr("capsula.testing.remotes.MemoryHoldings.write", refuse)
+    until(lambda: refused and refused[-1] - refused[0] > 0.1)
+    remote.leases[NAME] = lease_of_another()
+    machine.flight.release(remove=True)
+    assert holder._gone.acquire(timeout=60)
+    assert remote.leases[NAME] == lease_of_another()
+
+
 def test_of_many_at_once_one_holds_it(remote) -> None:
     """All of them know that it takes long, and none finds a lease."""
     machines = [Machine(remote, f"m{at}", wait=0.0) for at in range(8)]

@@ -140,10 +140,13 @@ def test_what_is_written_meanwhile_keeps_what_it_names(store, monkeypatch) -> No
     """An entry that counts on a blob of one that just went."""
     store.result("old", 31 * DAY, files=(b"shared",))
     plain = type(store.memory.holdings()).remove
+    removed = []
 
     def remove(self, kind, names):
         plain(self, kind, names)
         if kind == "ac" and names:
+            removed.extend(names)
+            assert len(removed) == 1, "the new one is removed as well"
             store.result("new", 0.0, files=(b"shared",))
             store.memory.times["cas", digest_of(b"shared").hash] = NOW - 31 * DAY
 
