@@ -11,6 +11,7 @@ from typing import Any
 import obstore
 import pytest
 
+from servers.azurite import Azurite
 from servers.casd import Casd
 from servers.ceph import Ceph
 from servers.nginx import Nginx
@@ -26,9 +27,14 @@ DO = "mkdir -p out; cp in.txt out/a; echo loud; head -c 9000 /dev/zero > out/zer
 
 @pytest.fixture(
     scope="module",
-    params=[Seaweed, *(pytest.param(kind, marks=pytest.mark.full) for kind in (Ceph, Swift, Rclone))],
+    params=[
+        Seaweed,
+        *(pytest.param(kind, marks=pytest.mark.full) for kind in (Ceph, Swift, Rclone, Azurite)),
+    ],
 )
-def server_of_s3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def server_of_objects(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     server = request.param(tmp_path_factory.mktemp("server") / "data")
     yield server
     server.stop()
@@ -40,7 +46,7 @@ class Bucket:
     def __init__(self, ws, server: Any) -> None:
         self.direct = server.store()
         self.prefix = f"upkeep/{time.time_ns()}"
-        self.url = f"s3://{server.bucket}/{self.prefix}"
+        self.url = f"{'az' if isinstance(server, Azurite) else 's3'}://{server.bucket}/{self.prefix}"
         ws.environ |= {**server.credentials(), "AWS_ENDPOINT_URL": server.url}
         ws.write("capsula.toml")
         for content in ("one", "two"):
@@ -57,8 +63,8 @@ class Bucket:
 
 
 @pytest.fixture
-def bucket(ws, server_of_s3) -> Bucket:
-    return Bucket(ws, server_of_s3)
+def bucket(ws, server_of_objects) -> Bucket:
+    return Bucket(ws, server_of_objects)
 
 
 @pytest.fixture

@@ -181,13 +181,18 @@ class TestReapiStoreOnCasd(RemoteContract):
         remote.close()
 
     def corrupt(self, remote, digest: Digest) -> None:
-        path = self._path(digest)
-        content = path.read_bytes()
-        path.chmod(0o644)
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        content = self._path(digest).read_bytes()
+        self._replace(digest, content[:-1] + bytes([content[-1] ^ 1]))
+
+    def shorten(self, remote, digest: Digest) -> None:
+        self._replace(digest, self._path(digest).read_bytes()[:-1])
 
     def lose(self, remote, digest: Digest) -> None:
         self._path(digest).unlink()
+
+    def _replace(self, digest: Digest, content: bytes) -> None:
+        self._path(digest).chmod(0o644)
+        self._path(digest).write_bytes(content)
 
     def _path(self, digest: Digest) -> Path:
         return next(path for path in self.data.rglob(digest.hash[2:] + "*") if path.is_file())

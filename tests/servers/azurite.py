@@ -23,7 +23,7 @@ container = ContainerClient(sys.argv[1], sys.argv[2], credential=sys.argv[3])
 class Azurite(Server):
     """`container` is there when it has started; `url` is the account's."""
 
-    container = "test"
+    container = bucket = "test"
 
     def __init__(self, base: Path) -> None:
         base.mkdir(parents=True)
@@ -59,6 +59,9 @@ class Azurite(Server):
                 "AZURE_STORAGE_CONNECTION_STRING": f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={self.url};"
             },
         }
+
+    def credentials(self) -> dict[str, str]:
+        return self.environs()["obstore"]
 
     def store(self) -> AzureStore:
         """As somebody who knows the key."""
