@@ -77,7 +77,20 @@ def test_bazel_takes_what_a_capsule_made(ws, bazel, nginx, keys, cache, target) 
     do = f"mkdir -p {OUTPUTS}; cp in.txt {made}"
     if target == "tree":
         do = f"mkdir -p {made}/sub/deep; cp in.txt {made}/sub/a; echo b > {made}/sub/deep/b; chmod +x {made}/sub/a"
-    options = ("-b", url, "--remote", nginx.url, "-c", "x", "-i", "in.txt", "-o", made)
+    options = (
+        "-b",
+        url,
+        "--remote_timeout",
+        "50",
+        "--remote",
+        nginx.url,
+        "-c",
+        "x",
+        "-i",
+        "in.txt",
+        "-o",
+        made,
+    )
     done = ws.capsule(*options, do=do, report=True)
     assert (done.ran, done.said) == (1, [])
     # The entry as it is, under the key by which Bazel asks.

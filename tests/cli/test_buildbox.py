@@ -60,7 +60,7 @@ def test_the_runner_sees_what_the_command_made(ws, cache, tmp_path: Path) -> Non
     # The entry is the same in all stores, and easily found in this one.
     entries = Nginx(tmp_path / "entries")
     try:
-        options = ("-b", url, "--remote", entries.url, "-i", "in.txt", "-o", "out")
+        options = ("-b", url, "--remote_timeout", "50", "--remote", entries.url, "-i", "in.txt", "-o", "out")
         done = ws.capsule(*options, do=MAKE, report=True)
     finally:
         entries.stop()

@@ -19,6 +19,8 @@ from servers.reapi_double import Double, Habits
 
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")
 DO = "cp in.txt out.txt"
+# A busy machine is slow, not wrong.
+PATIENT = ("--remote_timeout", "50")
 SECRET = "a secret of at least so many bytes that nobody complains"
 OTHER_SECRET = "another secret of at least so many bytes that nobody complains"
 TOKEN = token(SECRET)
@@ -33,7 +35,7 @@ class Secured:
     base: Path
 
     def options(self, cert: str = "client", ca: str = "authority", bearer: str = TOKEN) -> tuple[str, ...]:
-        found: tuple[str, ...] = ("-b", self.url)
+        found: tuple[str, ...] = ("-b", self.url, *PATIENT)
         if ca:
             found += ("--remote_ca", str(self.base / f"{ca}.pem"))
         if cert:
@@ -136,7 +138,7 @@ def test_where_there_is_no_tls_it_is_said(project, secured, tmp_path) -> None:
         server = Double()
         url = f"grpcs://{server.target}"
     try:
-        done = project.capsule("-b", url, *ASK, do=DO)
+        done = project.capsule("-b", url, *PATIENT, *ASK, do=DO)
     finally:
         server.stop()
     assert (done.ran, done.code) == (1, 0)

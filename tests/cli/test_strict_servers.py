@@ -40,6 +40,8 @@ MAKES = {
     "short logs": ("-o out.txt", "cp in.txt out.txt; echo out; echo err >&2"),
     "a failure": ("--cache_failure -o out.txt", "echo > out.txt; exit 7"),
 }  # fmt: skip
+# A busy machine is slow, not wrong.
+PATIENT = ("--remote_timeout", "50")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def make(ws, what: str, *options: str) -> str:
     outside = ws.base / "outside"
     outside.mkdir()
     words, do = (text.replace("$OUTSIDE", str(outside)) for text in MAKES[what])
-    ask = (*options, "-i", "in.txt", *shlex.split(words))
+    ask = (*options, *PATIENT, "-i", "in.txt", *shlex.split(words))
     done = ws.capsule(*ask, do=do, cwd=ws.path("sub"), report=True)
     assert (done.ran, done.said) == (1, []), done
     return done.report["key"]
@@ -88,7 +90,9 @@ def test_what_lies_elsewhere_comes_back_there(ws, nginx, what) -> None:
     shutil.rmtree(made)
     shutil.rmtree(ws.cache)
     words, do = (text.replace("$OUTSIDE", str(ws.base / "outside")) for text in MAKES[what])
-    done = ws.capsule("-b", nginx.url, "-i", "in.txt", *shlex.split(words), do=do, cwd=ws.path("sub"))
+    done = ws.capsule(
+        "-b", nginx.url, *PATIENT, "-i", "in.txt", *shlex.split(words), do=do, cwd=ws.path("sub")
+    )
     assert (done.ran, done.said) == (0, [])
     assert (made / "x").read_text() == "\n"
 
