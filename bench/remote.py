@@ -177,7 +177,9 @@ def silent(part: Part, options: Options, work: Reference) -> None:
     """What a miss costs when the remote takes connections and says nothing: its budget, once, and then nothing."""
     with socket.create_server(("127.0.0.1", 0), backlog=1000) as listener:
         port = listener.getsockname()[1]
-        deaf = work.to(("-b", f"http://127.0.0.1:{port}", "--remote_timeout", f"{_BUDGET_SECONDS}s"))
+        # One that is only read: what is looked through before it may be sent is no matter of the remote's.
+        asked = ("-b", f"http://127.0.0.1:{port}", "--remote_mode", "r")
+        deaf = work.to((*asked, "--remote_timeout", f"{_BUDGET_SECONDS}s"))
         known = work.store / "remotes"
         cases = {
             "a miss": (work.plain, False),

@@ -20,7 +20,18 @@ else:
     ModuleType = type(sys)
 
 NAMES = frozenset(
-    ["asyncio", "grpc.aio", "grpc.experimental", "inspect", "pkgutil", "socket", "ssl", "traceback"]
+    [
+        "asyncio",
+        "datetime",
+        "grpc.aio",
+        "grpc.experimental",
+        "inspect",
+        "linecache",
+        "pkgutil",
+        "socket",
+        "ssl",
+        "traceback",
+    ]
 )
 # In a module that isn't loaded yet: who loads it holds this one.
 _LOCK, _LOADING = "__capsula_lock__", "__capsula_loading__"

@@ -127,7 +127,7 @@ class ReapiStore:
         if not digests:
             return
         batches, large = self._batches(digests, deadline)
-        each(batches, lambda batch: self._read_batch(batch, receive, deadline), _BATCHES)
+        each(batches, lambda batch: self._read_batch(batch, receive, deadline), _BATCHES, at_first=2)
         each(large, lambda digest: self._read_stream(digest, receive, deadline), _STREAMS)
 
     def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
