@@ -31,6 +31,7 @@ class Shared:
     server: Server
     proxy: Proxy
     filled: set[tuple[str, ...]] = field(default_factory=set)
+    losses: int = 0  # how often all blobs were lost: what was filled before isn't full any more
 
     def through(self, place: str) -> tuple[str, ...]:
         return self.options(self.proxy.port, place)
@@ -82,6 +83,7 @@ def is_right(ws, done) -> bool:
 
 def fill(ws, shared: Shared, place: str = "filled") -> tuple[str, ...]:
     """Put the result there, without the proxy; the options that lead to it through the proxy."""
+    place = f"{place}-{shared.losses}"
     direct = shared.options(shared.server.port, place)
     if direct not in shared.filled:
         done = ws.capsule(*direct, *ASK, do=DO)
@@ -120,6 +122,7 @@ def exchange(shared: Shared, place: str, part: str, one: str, two: str) -> None:
 
 def lose_blobs(shared: Shared) -> None:
     """Every blob goes, every entry stays."""
+    shared.losses += 1
     if isinstance(shared.server, Seaweed):
         store = shared.server.store()
         keys = [each["path"] for page in obstore.list(store) for each in page if "/cas/" in each["path"]]

@@ -135,7 +135,6 @@ def test_credentials_that_expire_while_the_command_runs(ws, shared: Shared) -> N
 
 def test_a_blob_that_goes_between_the_entry_and_its_fetching(ws, shared: Shared) -> None:
     options = fill(ws, shared, "going")
-    shared.filled.clear()
     lose_blobs(shared)
     done = ws.capsule(*options, *ASK, do=DO)
     assert is_right(ws, done), done
