@@ -164,7 +164,7 @@ def reference_page() -> str:
 
 
 def _project_keys() -> list[str]:
-    from capsula.config.project import KEYS
+    from capsula.config.tables import KEYS
 
     rows = [PROJECT_START, "| section | key | default | |", "|---|---|---|---|"]
     for key in KEYS:

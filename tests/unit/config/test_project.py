@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from capsula.config.project import KEYS, FileRule, Item, find_project, read_project
+from capsula.config.project import FileRule, Item, find_project, read_project
+from capsula.config.tables import KEYS
 from capsula.errors import CapsulaError, ConfigError, UsageError
 
 FULL = """
