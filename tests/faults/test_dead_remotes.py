@@ -64,8 +64,8 @@ class Dead:
         """As another run would have it."""
         return Guarded(self.remote, Breaker(self.near.root, self.remote.name))
 
-    def tiers(self, *others) -> Tiers:
-        return Tiers(self.near, [self.guarded(), *others], patience=BUDGET, say=self.said.append)
+    def tiers(self, *others, patience: float = BUDGET) -> Tiers:
+        return Tiers(self.near, [self.guarded(), *others], patience=patience, say=self.said.append)
 
 
 @pytest.fixture(params=KINDS)
@@ -97,7 +97,7 @@ def opened(kind: str, port: int):
 def test_a_lookup(dead: Dead) -> None:
     assert dead.tiers().lookup(ACTION) is None
     assert 1 <= dead.remote.calls <= TRIES
-    assert 1 <= dead.proxy.connections <= AT_MOST
+    assert dead.proxy.connections <= AT_MOST
     assert len(dead.said) == 1
     costs_nothing_more(dead, lambda: dead.tiers().lookup(ACTION))
 
@@ -113,7 +113,7 @@ def test_fetching_many_blobs(dead: Dead) -> None:
 
     bring()
     assert 1 <= dead.remote.calls <= TRIES
-    assert 1 <= dead.proxy.connections <= AT_MOST
+    assert dead.proxy.connections <= AT_MOST
     costs_nothing_more(dead, bring)
 
 
@@ -124,11 +124,12 @@ def test_sending_many_blobs(dead: Dead) -> None:
     box.add(ACTION)
 
     def send() -> None:
-        assert isinstance(empty(box, dead.near, dead.guarded(), time.monotonic() + BUDGET), StoreUnreachable)
+        # Looking whether all is here takes of the time, too.
+        assert isinstance(empty(box, dead.near, dead.guarded(), time.monotonic() + 3), StoreUnreachable)
 
     send()
     assert 1 <= dead.remote.calls <= TRIES
-    assert 1 <= dead.proxy.connections <= AT_MOST
+    assert dead.proxy.connections <= AT_MOST
     assert list(box.waiting()) == [ACTION]
     costs_nothing_more(dead, send)
 
@@ -141,7 +142,7 @@ def test_one_that_is_dead_does_not_keep_the_next_from_being_asked(dead: Dead) ->
     good.store(ACTION, result, time.monotonic() + 1)
     for path in Path(dead.near.root).glob("*/*/*"):
         path.unlink()
-    tiers = dead.tiers(good)
+    tiers = dead.tiers(good, patience=3)
     assert tiers.lookup(ACTION) is not None
     assert dead.remote.calls <= TRIES
     before = dead.remote.calls
@@ -194,13 +195,13 @@ def test_a_hit_on_this_machine_asks_nobody(ws, stores: Stores) -> None:
 def test_runs_one_after_the_other_ask_a_dead_remote_once(ws, shared: Shared) -> None:
     proxy = shared.proxy
     ws.write("capsula.toml")
-    options = (*shared.through("spool"), "--upload", "background", "--remote_timeout", "0.5s")
+    options = (*shared.through("spool"), "--upload", "background")
     proxy.fail("hole")
     costs = []
     for number in range(4):
         before = proxy.connections
         ws.write("in.txt", f"run {number}")
-        assert ws.capsule(*options, *ASK, do=DO).ran == 1
+        assert ws.capsule(*options, "--remote_timeout", "0.7s", *ASK, do=DO).ran == 1
         costs.append(proxy.connections - before)
     # The first lookup; neither the runs nor those that send for them come again within the minute.
     assert (costs[0] <= TRIES, costs[1:]) == (True, [0, 0, 0]), costs

@@ -48,7 +48,7 @@ def test_an_entry_under_the_name_of_another(ws, shared: Shared) -> None:
     place = "swapped-entries"
     options = shared.through(place)
     keys = []
-    for content in (CONTENT[1:], CONTENT):
+    for content in (CONTENT[2:], CONTENT):
         ws.write("in.bin", content)
         before = set(ws.entries())
         assert ws.capsule(*options, *ASK, do=DO).said == []
