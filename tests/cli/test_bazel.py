@@ -19,6 +19,7 @@ from servers.nginx import Nginx
 
 pytestmark = pytest.mark.full
 HIT = "1 remote cache hit"
+ASK = ("-c", "x", "-i", "in.txt")
 
 
 @pytest.fixture(scope="module")
@@ -77,20 +78,7 @@ def test_bazel_takes_what_a_capsule_made(ws, bazel, nginx, keys, cache, target) 
     do = f"mkdir -p {OUTPUTS}; cp in.txt {made}"
     if target == "tree":
         do = f"mkdir -p {made}/sub/deep; cp in.txt {made}/sub/a; echo b > {made}/sub/deep/b; chmod +x {made}/sub/a"
-    options = (
-        "-b",
-        url,
-        "--remote_timeout",
-        "50",
-        "--remote",
-        nginx.url,
-        "-c",
-        "x",
-        "-i",
-        "in.txt",
-        "-o",
-        made,
-    )
+    options = ("-b", url, "--remote", nginx.url, "--remote_timeout", "50", *ASK, "-o", made)
     done = ws.capsule(*options, do=do, report=True)
     assert (done.ran, done.said) == (1, [])
     # The entry as it is, under the key by which Bazel asks.
