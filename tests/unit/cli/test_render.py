@@ -25,6 +25,20 @@ def test_progress_shows_after_a_second_and_cleans_up() -> None:
     assert shown.getvalue().endswith("\r\x1b[K")
 
 
+def test_progress_of_several_parts_counts_where_nobody_knows_how_much_there_is() -> None:
+    shown = Terminal()
+    times = [0.0]
+    progress = Progress("", 0, shown, clock=lambda: times[0])
+    for moment, told in (
+        (1.5, ("listing", 1000, 0)),
+        (2.0, ("listing", 2000, 0)),
+        (3.0, ("reading", 500, 2000)),
+    ):
+        times[0] = moment
+        progress.tell(*told)
+    assert ESCAPE.sub("", shown.getvalue()) == "\rlisting: 1000\rlisting: 2000\rreading: 25 %"
+
+
 def test_progress_of_short_work_and_in_a_pipe_shows_nothing() -> None:
     short, pipe = Terminal(), io.StringIO()
     for stream, ends in ((short, 0.9), (pipe, 9.0)):
