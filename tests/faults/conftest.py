@@ -282,6 +282,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 @pytest.fixture(params=KINDS)
 def shared(request: pytest.FixtureRequest, stores: Stores, ws) -> Iterator[Shared]:
     ws.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    # A server on a busy machine answers late, which is no fault.
+    ws.environ["CAPSULE_ARGS"] = "--remote_timeout 150s --upload_timeout 150s"
     ws.write("capsula.toml")
     ws.write("in.bin", CONTENT)
     yield stores[request.param]

@@ -48,15 +48,21 @@ def test_a_fault_while_a_result_is_asked_for(ws, shared: Shared, fault: str) -> 
     options = fill(ws, shared)
     before = shared.proxy.faults
     FAULTS[fault](shared.proxy)
-    try:
-        done = ws.capsule(*options, *SHORT, *ASK, do=DO)
-    finally:
-        if fault == "refused":
-            shared.proxy.listen()
-    assert is_right(ws, done), done
-    assert len(done.said) <= 1, done.err
-    assert done.err.count("\n") == len(done.said), done.err
-    assert fault == "refused" or shared.proxy.faults > before
+    # On a busy machine a short time may be up before the fault is met.
+    for seconds in (0.7, 6, 60):
+        try:
+            done = ws.capsule(*options, "--remote_timeout", f"{seconds}s", *ASK, do=DO)
+        finally:
+            if fault == "refused":
+                shared.proxy.listen()
+        assert is_right(ws, done), done
+        assert len(done.said) <= 1, done.err
+        assert done.err.count("\n") == len(done.said), done.err
+        if fault == "refused" or shared.proxy.faults > before:
+            break
+        another_machine(ws)
+    else:
+        pytest.fail("the fault was never met")
     shared.proxy.heal()
     another_machine(ws)
     done = ws.capsule(*options, *ASK, do=DO)
