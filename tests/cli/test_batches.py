@@ -8,7 +8,7 @@ import pytest
 
 from servers.reapi_double import Double
 
-MANY, FEW = 10_000, 12
+MANY, FEW = 10_000, 24
 ASK = ("-c", "many", "-i", "in.bin", "-o", "out")
 DO = "mkdir -p out; split -b 1024 -a 4 in.bin out/"
 
@@ -27,8 +27,8 @@ def test_ten_thousand_small_outputs_take_a_few_calls(ws, double: Double) -> None
     done = ws.capsule(*options, *ASK, do=DO)
     assert (done.ran, done.said) == (1, [])
     assert len(double.blobs) > MANY
-    # Three batches of files, one of what describes them; the rest are single questions.
-    assert double.asked["batch_update"] == 4
+    # Batches of a MiB, of files and of what describes them; the rest are single questions.
+    assert 10 <= double.asked["batch_update"] <= 14
     assert double.asked.total() <= FEW, double.asked
     before = double.asked.copy()
     for place in (ws.cache, ws.path("out")):
@@ -37,7 +37,7 @@ def test_ten_thousand_small_outputs_take_a_few_calls(ws, double: Double) -> None
     assert (done.ran, done.said) == (0, [])
     assert len(list(ws.path("out").iterdir())) == MANY
     more = double.asked - before
-    assert more["batch_read"] == 4
+    assert 10 <= more["batch_read"] <= 14
     assert more.total() <= FEW, more
 
 
