@@ -282,8 +282,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 @pytest.fixture(params=KINDS)
 def shared(request: pytest.FixtureRequest, stores: Stores, ws) -> Iterator[Shared]:
     ws.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
-    # A server on a busy machine answers late, which is no fault. And a run that a fault kept from taking back that it is
-    # at work is nobody to wait for.
+    # A server on a busy machine answers late, which is no fault. And a run that a fault kept from taking back that it
+    # is at work is nobody to wait for.
     ws.environ["CAPSULE_ARGS"] = "--remote_timeout 150s --upload_timeout 150s --lease_wait 0s"
     ws.write("capsula.toml")
     ws.write("in.bin", CONTENT)
