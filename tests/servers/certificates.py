@@ -40,9 +40,10 @@ class Authority:
         self.ca.write_bytes(self._own.public_bytes(Encoding.PEM))
 
     def issue(self, name: str, lasts: timedelta = timedelta(days=1)) -> Pair:
-        """For whoever is called so at 127.0.0.1. What lasts a negative time has expired."""
+        """For whoever is called so at 127.0.0.1 or cache.example. What lasts a negative time has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        here = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        names = x509.SubjectAlternativeName([here, x509.DNSName("cache.example")])
         issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         made = _builder(_called(name), self._name, key, lasts).add_extension(names, False)
         made = made.add_extension(issued_by, False)

@@ -11,7 +11,7 @@ import os
 import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -30,6 +30,15 @@ class Parcel:
     url: str
     headers: Mapping[str, str]
     body: bytes
+    via: Via | None = None
+
+
+class Via(Protocol):
+    """A proxy, and the headers that are for it alone."""
+
+    host: str
+    port: int
+    headers: Mapping[str, str]
 
 
 class Patience(Protocol):
@@ -104,11 +113,18 @@ def _post(parcel: Parcel, seconds: float) -> _End:
 def _exchange(parcel: Parcel, name: str, seconds: float) -> _End:
     parts = urlsplit(parcel.url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    host, port, via = parts.hostname or "", parts.port, parcel.via
     try:
-        connection = kind(parts.hostname or "", parts.port, timeout=seconds)
+        connection = kind(
+            host if via is None else via.host, port if via is None else via.port, timeout=seconds
+        )
         try:
             path = parts.path + (f"?{parts.query}" if parts.query else "")
             headers = {"Content-Type": "application/json", "User-Agent": "capsula", **parcel.headers}
+            if via is not None and parts.scheme == "https":
+                connection.set_tunnel(host, port, via.headers)
+            elif via is not None:
+                path, headers = f"{name}{path}", {**headers, **via.headers}
             connection.request("POST", path, parcel.body, headers)
             answer = connection.getresponse()
             answer.read(_LARGEST)
@@ -167,7 +183,7 @@ def _send_waiting(root: str, like: Parcel, until: float, now: Callable[[], float
             os.rename(path, taken)
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        end = _post(Parcel(like.url, like.headers, str(told["body"]).encode()), until - now())
+        end = _post(replace(like, body=str(told["body"]).encode()), until - now())
         try:
             if end.trouble and not end.is_final:
                 os.rename(taken, path)

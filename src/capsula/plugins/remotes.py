@@ -302,7 +302,7 @@ def open_remote(url: str, settings: Settings) -> Remote:
             from capsula.plugins import certificates
 
             context = certificates.context(settings)
-        return HttpStore(url, headers=headers(settings, url), context=context)
+        return HttpStore(url, headers=headers(settings, url), context=context, environ=os.environ)
     if scheme in ("s3", "gs", "az"):
         try:
             from capsula.store import buckets

@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from capsula import __version__, engine
 from capsula.core.names import printable
 from capsula.core.node import DIRECTORY, LINK
 from capsula.core.secrets import mask
+from capsula.errors import UsageError
 from capsula.observe import honeycomb, otlp
 from capsula.observe.post import Parcel, deliver
 from capsula.observe.span import Attribute, Place, Span, new_id, place
 from capsula.store.guard import Breaker
+from capsula.store.proxies import proxy_for
 
 if TYPE_CHECKING:
     from capsula.config.settings import Settings
@@ -50,7 +53,7 @@ def report(session: Session, found: engine.Report, place: Place, say: Callable[[
         told = [replace(spans[0], parent_id=parent), *spans[1:]]
         content = honeycomb.body(settings.honeycomb_trace_id or place.trace_id, told, own)
         url = honeycomb.url(environ, settings.honeycomb_dataset)
-        parcels.append(Parcel(url, honeycomb.headers(token), content))
+        parcels.append(_parcel(url, honeycomb.headers(token), content))
     elif settings.honeycomb_dataset and settings.verbose:
         say("nothing is sent to Honeycomb: --honeycomb_token is missing")
     root = session.store_root
@@ -82,7 +85,18 @@ def _to_collector(spans: Sequence[Span], place: Place) -> tuple[list[Parcel], fl
     if endpoint is None:
         return [], 10.0
     content = otlp.body(place, spans, endpoint.resource, __version__)
-    return [Parcel(endpoint.url, endpoint.headers, content)], endpoint.seconds
+    return [_parcel(endpoint.url, endpoint.headers, content)], endpoint.seconds
+
+
+def _parcel(url: str, headers: Mapping[str, str], content: bytes) -> Parcel:
+    """With the proxy that leads there, if the variables name one that can be used."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        via = proxy_for(parts.scheme, parts.hostname or "", port, os.environ)
+    except (ValueError, UsageError):
+        via = None
+    return Parcel(url, headers, content, via)
 
 
 def spans_of(session: Session, found: engine.Report, place: Place, end_ns: int) -> list[Span]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import IO, Protocol
 
+    from capsula.store.proxies import Proxy
+
     class Socket(Protocol):
         def settimeout(self, seconds: float | None, /) -> None: ...
         def recv(self, size: int, /) -> bytes: ...
@@ -35,15 +37,19 @@ class Unintelligible(Exception):
 class Connection:
     """Opened by the first request. OSError is what the network does; `is_open` that there was an exchange before.
 
-    `context`: with TLS. Every wait ends after `seconds`, which may be set anew before each request.
+    `context`: with TLS. `proxy`: by way of that. Every wait ends after `seconds`, which may be set anew before each
+    request.
     """
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext | None = None, proxy: Proxy | None = None
+    ) -> None:
         self.seconds = 60.0
         # In ASCII, so that the codec of international names is loaded only for these.
         self._host = host if host.isascii() else host.encode("idna").decode()
         self._port = port
         self._context = context
+        self._proxy = proxy
         self._socket: Socket | None = None
 
     @property
@@ -54,6 +60,9 @@ class Connection:
         self, verb: str, target: str, headers: Mapping[str, str], body: IO[bytes] | bytes | None
     ) -> Answer:
         """`headers` have to tell the length of the body."""
+        if self._proxy is not None and self._context is None:
+            target = f"http://{self._name()}{target}"
+            headers = {**headers, **self._proxy.headers}
         head = [
             f"{verb} {_plain(target, ' ')} HTTP/1.1",
             f"Host: {self._name()}",
@@ -83,19 +92,27 @@ class Connection:
         return host if self._port == (443 if self._context is not None else 80) else f"{host}:{self._port}"
 
     def _open(self) -> Socket:
-        if self._context is not None:
-            import socket
+        if self._context is None:
+            return self._reach()
+        import socket
 
-            made = socket.create_connection((self._host, self._port), self.seconds)
-            try:
-                made.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-                return self._context.wrap_socket(made, server_hostname=self._host)
-            except BaseException:
-                made.close()
-                raise
-        failed: OSError = OSError(f"no address of {self._host}")
+        # What a context takes is a socket of the library's.
+        made = socket.socket(fileno=self._reach().detach())
+        try:
+            made.settimeout(self.seconds)
+            if self._proxy is not None:
+                self._ask_for_a_tunnel(made, self._proxy)
+            return self._context.wrap_socket(made, server_hostname=self._host)
+        except BaseException:
+            made.close()
+            raise
+
+    def _reach(self) -> _socket.socket:
+        """The server, or the proxy that leads to it."""
+        host, port = (self._host, self._port) if self._proxy is None else (self._proxy.host, self._proxy.port)
+        failed: OSError = OSError(f"no address of {host}")
         for family, kind, protocol, _, address in _socket.getaddrinfo(
-            self._host.encode(), self._port, 0, _socket.SOCK_STREAM
+            host.encode(), port, 0, _socket.SOCK_STREAM
         ):
             plain = _socket.socket(family, kind, protocol)
             try:
@@ -107,6 +124,17 @@ class Connection:
                 plain.close()
                 failed = error
         raise failed
+
+    def _ask_for_a_tunnel(self, made: Socket, proxy: Proxy) -> None:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        asked = [f"CONNECT {host}:{self._port} HTTP/1.1", f"Host: {host}:{self._port}"]
+        asked += [f"{name}: {_plain(value)}" for name, value in proxy.headers.items()]
+        made.sendall("\r\n".join([*asked, "", ""]).encode("latin-1"))
+        answer = Answer(made, has_body=False)
+        if not 200 <= answer.status < 300:
+            raise Unintelligible(
+                f"the proxy {proxy.host}:{proxy.port} says {answer.status} {answer.reason}".rstrip()
+            )
 
 
 class Answer:

@@ -19,6 +19,7 @@ from capsula.store.exchange import Connection, Unintelligible
 from capsula.store.guard import SILENCE_SECONDS, in_time
 from capsula.store.handshake import refusal
 from capsula.store.parallel import each
+from capsula.store.proxies import proxy_for
 from capsula.store.receive import receiving
 
 TYPE_CHECKING = False
@@ -38,6 +39,7 @@ _LARGEST_ENTRY = 64 << 20
 _IN_CLEAR = "what is sent can be read on the way: https:// can't"
 _LARGEST_PAGE = 4096
 _HINTS = {
+    407: "user and password in the address of the proxy, http_proxy=http://me:word@HOST:PORT",
     401: "the credentials in the address, or --remote_header",
     403: "the credentials in the address, or --remote_header",
     405: "it doesn't take PUT (nginx: dav_methods PUT); --remote_mode r only reads",
@@ -49,18 +51,26 @@ _LATER = (408, 425, 429, 500, 502, 503, 504)
 
 
 class HttpStore:
-    """`url` is the place above /ac/ and /cas/; user and password in it, or `headers`, are the credentials."""
+    """`url` is the place above /ac/ and /cas/; user and password in it, or `headers`, are the credentials. `environ`
+    has the variables that name a proxy."""
 
     def __init__(
-        self, url: str, *, headers: Mapping[str, str] | None = None, context: ssl.SSLContext | None = None
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        context: ssl.SSLContext | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         parts = urlsplit(url)
+        self._is_secure = parts.scheme == "https"
         try:
-            self._port, self._host = parts.port, parts.hostname or ""
+            given, self._host = parts.port, parts.hostname or ""
         except ValueError as error:
             raise UsageError(f"the address of the store has no good port: {error}") from error
+        self._port = given or (443 if self._is_secure else 80)
         self._path = parts.path.rstrip("/")
-        self._is_secure = parts.scheme == "https"
+        self._proxy = proxy_for(parts.scheme, self._host, self._port, environ or {})
         self._context = context if context is not None or not self._is_secure else _trusting_the_system()
         self._headers = {"User-Agent": "capsula", **(headers or {})}
         if parts.username is not None:
@@ -68,7 +78,7 @@ class HttpStore:
 
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-        port = f":{self._port}" if self._port else ""
+        port = f":{given}" if given else ""
         self.name = f"{parts.scheme}://{self._host}{port}{self._path}"
         self._idle: list[Connection] = []
         self._lock = allocate_lock()
@@ -194,8 +204,7 @@ class HttpStore:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
-            port = self._port or (443 if self._is_secure else 80)
-            connection = Connection(self._host, port, self._context)
+            connection = Connection(self._host, self._port, self._context, self._proxy)
         connection.seconds = seconds
         return connection
 
