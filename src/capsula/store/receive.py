@@ -7,7 +7,7 @@ the announced size ends it, and the name appears only when the digest is the one
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from _thread import allocate_lock, start_new_thread
 from contextlib import contextmanager
 
 from capsula.core.digest import sha256
@@ -18,12 +18,17 @@ from capsula.store.layout import blob_path, create_temporary, discard, is_hash, 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from hashlib import _Hash
 
     from capsula.core.digest import Digest
     from capsula.ports import Receiver
 
 # Up to here it is kept in memory until it is known to be right.
 SMALL = 1 << 16
+# From here on it is worth a thread to digest what came while more comes.
+LARGE = 8 << 20
+# So many pieces may wait for that.
+_AHEAD = 4
 # Making a file is waiting for its directory. Threads that make them in one directory at once don't sleep meanwhile,
 # they spin, and it takes several times as long as one after the other.
 _making = allocate_lock()
@@ -40,10 +45,10 @@ class Receiving:
         self.size = 0
         self._root = root
         self._now = now
-        self._hashed = sha256()
+        check_name(digest)
+        self._hashed: _Hash | _Beside = sha256() if digest.size_bytes < LARGE else _Beside()
         self._pieces: list[bytes] = []
         self._fd, self._path = -1, ""
-        check_name(digest)
         if digest.size_bytes > SMALL:
             self._create()
 
@@ -80,6 +85,8 @@ class Receiving:
 
     def abandon(self) -> None:
         self._pieces.clear()
+        if isinstance(self._hashed, _Beside):
+            self._hashed.abandon()
         self._close()
         if self._path:
             discard(self._path)
@@ -94,6 +101,51 @@ class Receiving:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+
+
+class _Beside:
+    """Digests in a thread of its own, a few pieces behind: that releases the interpreter lock, as do the network and
+    the disk, which it would else wait for in turn. Its results are a hash's; `abandon` ends it, at any time, any number
+    of times."""
+
+    def __init__(self) -> None:
+        from _queue import SimpleQueue
+
+        self._hashed = sha256()
+        self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(_AHEAD):
+            self._room.put(None)
+        self._is_right = True
+        self._done = allocate_lock()
+        self._done.acquire()
+        start_new_thread(self._run, ())
+
+    def update(self, piece: bytes | memoryview) -> None:
+        self._room.get()
+        self._pieces.put(bytes(piece))  # whose buffer may be filled anew
+
+    def hexdigest(self) -> str:
+        """ "" when it can't be told."""
+        self._pieces.put(None)
+        self._done.acquire()
+        self._done.release()
+        return self._hashed.hexdigest() if self._is_right else ""
+
+    def abandon(self) -> None:
+        self._pieces.put(None)
+
+    def _run(self) -> None:
+        try:
+            while (piece := self._pieces.get()) is not None:
+                try:
+                    self._hashed.update(piece)
+                except Exception:
+                    # Who gives the pieces waits for room.
+                    self._is_right = False
+                self._room.put(None)
+        finally:
+            self._done.release()
 
 
 def check_name(digest: Digest) -> None:

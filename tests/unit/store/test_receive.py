@@ -1,5 +1,8 @@
 """A blob on its way: whole and there, or nothing is left of it."""
 
+import _thread
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,17 @@ from capsula.store.receive import receiving
 from capsula.testing import Desk
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+@pytest.fixture(params=["at once", "beside"])
+def desk(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """What comes is digested at once, or by a thread, as of large ones; none of these is left."""
+    if request.param == "beside":
+        monkeypatch.setattr("capsula.store.receive.LARGE", 1)
+    before = _thread._count()
+    yield Desk(tmp_path)
+    deadline = time.monotonic() + 60
+    while _thread._count() > before:
+        assert time.monotonic() < deadline, "a thread waits for more"
+        time.sleep(0.001)
 
 
 def test_what_comes_in_pieces_is_there_when_the_block_ends(desk: Desk) -> None:
@@ -78,3 +89,39 @@ def test_what_was_given_is_what_is_kept_whatever_becomes_of_the_buffer(desk: Des
             receiver.write(memoryview(buffer))
             buffer[:] = bytes(len(buffer))
         assert desk.received(digest) == b"ab" * (size // 2)
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 50])
+def test_a_large_one_is_digested_while_more_comes(desk: Desk, pieces: int) -> None:
+    content = b"".join(b"%d" % number * 1000 for number in range(pieces))
+    for came, is_right in ((content, True), (content[:-1] + b"x", False)):
+        digest = desk.blob(content)
+        try:
+            with receiving(desk.receive, digest) as receiver:
+                for at in range(0, len(came), 1000):
+                    receiver.write(came[at : at + 1000])
+        except BlobCorrupt:
+            assert not is_right
+        else:
+            assert is_right
+
+
+def test_what_cannot_be_digested_is_not_right(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def update(self, _: bytes) -> None:
+            raise MemoryError
+
+        def hexdigest(self) -> str:
+            raise AssertionError("it has none")
+
+    digest = desk.blob(b"some " * 100)
+    monkeypatch.setattr("capsula.store.receive.sha256", lambda *_: Broken())
+
+    def receive() -> None:
+        with receiving(desk.receive, digest) as receiver:
+            for _ in range(100):
+                receiver.write(b"some ")
+
+    with pytest.raises((BlobCorrupt, MemoryError)):
+        receive()
+    assert desk.rests() == []
