@@ -96,7 +96,8 @@ class Tinkerer:
         self.ws.write(self.chance.choice(("dist/stale", "dist/empty/stale", "stale.log")))
 
     def lose_memory(self):
-        shutil.rmtree(self.ws.store / self.chance.choice(("recall", "state", "ac", "cas")))
+        lost = self.chance.choice(("recall", "state", "ac", "cas"))
+        shutil.rmtree(self.ws.store / lost, ignore_errors=True)
 
 
 def outputs(root):
