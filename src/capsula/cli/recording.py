@@ -13,6 +13,7 @@ from capsula import ports
 from capsula.api import declared as declaring
 from capsula.api import steps
 from capsula.api.declared import Declared
+from capsula.cli.recall import is_watched
 from capsula.cli.running import Running, let_go_of_stdout, status
 from capsula.cli.running import result as result_of
 from capsula.config.project import Item, Project, find_project, keeping
@@ -26,8 +27,6 @@ from capsula.execute.spawn import child_environment
 
 # As for `capsule --strict`: it was us, not the command.
 NOT_RUN = 125
-# Who hears of each run, if anybody does.
-_WATCHED = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def _run(
 
 
 def _plainly(running: Running, asked: Asked, began: int) -> tuple[ports.Outcome, None, Callable[[], None]]:
-    if not any(map(os.environ.get, _WATCHED)):
+    if not is_watched():
         return running.run(asked.command), None, _nothing
     from capsula.plugins import telemetry
 
