@@ -112,7 +112,7 @@ class _Beside:
         from _queue import SimpleQueue
 
         self._hashed = sha256()
-        self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
+        self._pieces: SimpleQueue[bytes | memoryview | None] = SimpleQueue()
         self._room: SimpleQueue[None] = SimpleQueue()
         for _ in range(_AHEAD):
             self._room.put(None)
@@ -123,7 +123,7 @@ class _Beside:
 
     def update(self, piece: bytes | memoryview) -> None:
         self._room.get()
-        self._pieces.put(bytes(piece))  # whose buffer may be filled anew
+        self._pieces.put(piece if _is_for_good(piece) else bytes(piece))
 
     def hexdigest(self) -> str:
         """ "" when it can't be told."""
@@ -146,6 +146,12 @@ class _Beside:
                 self._room.put(None)
         finally:
             self._done.release()
+
+
+def _is_for_good(piece: bytes | memoryview) -> bool:
+    """Whether these bytes stay as they are. A view that can only be read may be of a buffer that is filled anew: what
+    it is a view of decides."""
+    return isinstance(piece, bytes) or memoryview(piece.obj).readonly
 
 
 def check_name(digest: Digest) -> None:

@@ -2,7 +2,7 @@
 
 import _thread
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,14 +79,18 @@ def test_a_hostile_name_is_refused_before_anything_comes(desk: Desk) -> None:
     assert not Path(desk.root).exists()
 
 
-def test_what_was_given_is_what_is_kept_whatever_becomes_of_the_buffer(desk: Desk) -> None:
+@pytest.mark.parametrize("view", [memoryview, lambda buffer: memoryview(buffer).toreadonly()])
+def test_what_was_given_is_what_is_kept_whatever_becomes_of_the_buffer(
+    desk: Desk, view: Callable[[bytearray], memoryview]
+) -> None:
     for size in (12, 200_000):
         digest = desk.blob(b"ab" * (size // 2))
         buffer = bytearray(b"ab" * (size // 4))
         with receiving(desk.receive, digest) as receiver:
-            receiver.write(memoryview(buffer))
+            receiver.write(view(buffer))
+            buffer[:] = bytes(len(buffer))
             buffer[:] = b"ab" * (size // 4)
-            receiver.write(memoryview(buffer))
+            receiver.write(view(buffer))
             buffer[:] = bytes(len(buffer))
         assert desk.received(digest) == b"ab" * (size // 2)
 
