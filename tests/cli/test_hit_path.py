@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from servers import nginx
+
 SCRIPT = Path(sys.executable).with_name("capsule")
 # Runs the installed script as its first line would, and notes the modules when the process ends.
 SPY = """
@@ -57,6 +59,16 @@ WHOLE = RESTORED - {"capsula.cli.recalled", "capsula.store.burial"} | names(
     capsula.core.result capsula.core.secrets capsula.engine capsula.engine.job capsula.engine.run
     capsula.execute.spawn capsula.plugins capsula.plugins.cached_run capsula.probe capsula.probe.environment
     capsula.store.flight capsula.store.past capsula.store.size
+    """
+)
+# Nothing of the result is here: it comes from an HTTP cache.
+FETCHED = WHOLE | names(
+    """
+    __future__ capsula.config.words capsula.core.statement capsula.plugins.later capsula.plugins.remotes
+    capsula.store.address capsula.store.arrivals capsula.store.exchange capsula.store.guard
+    capsula.store.handshake capsula.store.http capsula.store.late capsula.store.parallel
+    capsula.store.passing capsula.store.proxies capsula.store.receive capsula.store.sealed
+    capsula.store.tiers _socket
     """
 )
 # Which of them knows SHA-256 is the interpreter's business.
@@ -129,12 +141,28 @@ def test_a_hit_imports_what_it_may_and_no_more(ws, hit, way, budget):
     assert budget - imported == frozenset(), "in the budget and not needed: take it out"
 
 
+def test_a_hit_from_an_http_cache_imports_what_it_may_and_no_more(ws, hit, tmp_path):
+    server = nginx.Nginx(tmp_path / "nginx")
+    try:
+        ws.environ["CAPSULE_ARGS"] = f"-b {server.url} --remote_timeout 150s"
+        warm, run = hit
+        warm(f"{DO}; echo warned >&2")
+        ws.path("out").unlink()
+        for gone in (ws.store, ws.path("dist")):
+            shutil.rmtree(gone)
+        imported = run(f"{DO}; echo warned >&2")
+    finally:
+        server.stop()
+    assert imported - FETCHED - HASHES == frozenset(), "imported beyond the budget"
+    assert FETCHED - imported == frozenset(), "in the budget and not needed: take it out"
+
+
 def test_the_budgets_hold_nothing_that_is_banned():
-    assert not BANNED & (RECALLED | RESTORED | WHOLE)
+    assert not BANNED & (RECALLED | RESTORED | WHOLE | FETCHED)
 
 
 def test_nothing_but_our_own_and_the_interpreter_s_modules_is_in_the_budgets():
-    foreign = {name for name in RECALLED | RESTORED | WHOLE if name.partition(".")[0] != "capsula"}
+    foreign = {name for name in FETCHED | RESTORED if name.partition(".")[0] != "capsula"}
     assert foreign <= sys.stdlib_module_names
 
 

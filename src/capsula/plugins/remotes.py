@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from urllib.parse import urlsplit
 
 from capsula.core.names import printable
 from capsula.core.secrets import mask
 from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, in_one_line
+from capsula.store.address import parts_of
 from capsula.store.disk import DiskStore
 from capsula.store.guard import Breaker, Guarded
 from capsula.store.late import Late, LateFlight
@@ -226,7 +226,7 @@ def _name(url: str, settings: Settings) -> str:
     if url == "s3":
         bucket = settings.s3_bucket or settings.s3_bucket_objects
         return f"s3://{bucket}" if bucket else ""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     if parts.scheme not in SCHEMES:
         return ""
     place = parts.netloc.rpartition("@")[2]
@@ -326,7 +326,7 @@ def _open_reapi(url: str, settings: Settings) -> Remote:
         from capsula.store.reapi import ReapiStore
     except ImportError as error:
         raise _missing(mask(url), error, "grpc") from error
-    parts = urlsplit(url)
+    parts = parts_of(url)
     instance = parts.path.strip("/")
     port = parts.port or _PORTS[parts.scheme]
     given = None

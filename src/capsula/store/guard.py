@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from _thread import allocate_lock, start_new_thread
-from math import inf
 
 from capsula.core.digest import sha256
 from capsula.core.names import printable
@@ -34,6 +33,7 @@ PAUSE_SECONDS = 60.0
 # Fetching may take as long as making did, but not if nothing comes. A batch of blobs comes all at once, also over a
 # slow line, so this is long.
 SILENCE_SECONDS = 60.0
+_FOREVER = float("inf")
 # What a server says goes to terminals and logs: one line of it, no commands for terminals, and not too much.
 _LONGEST_WHAT = 500
 
@@ -154,7 +154,7 @@ class Guarded:
         self._remote.close()
 
     def _try(
-        self, work: "Callable[[], T]", deadline: float, patience: "Callable[[], float]" = lambda: inf
+        self, work: "Callable[[], T]", deadline: float, patience: "Callable[[], float]" = lambda: _FOREVER
     ) -> "T":
         """`patience` tells until when it may go on without anything coming."""
         if self._breaker.is_open():

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock
-from contextlib import contextmanager
-from urllib.parse import unquote, urlsplit
 
 from capsula.core.names import printable
 from capsula.core.reapi import ActionResult
 from capsula.core.wire import decode, encode
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable, UsageError
+from capsula.store.address import parts_of, unquoted
 from capsula.store.exchange import Connection, Unintelligible
 from capsula.store.guard import SILENCE_SECONDS, in_time
 from capsula.store.handshake import refusal
@@ -25,7 +24,7 @@ from capsula.store.receive import receiving
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import IO
 
     from capsula.core.digest import Digest
@@ -62,7 +61,7 @@ class HttpStore:
         context: ssl.SSLContext | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        parts = urlsplit(url)
+        parts = parts_of(url)
         self._is_secure = parts.scheme == "https"
         try:
             given, self._host = parts.port, parts.hostname or ""
@@ -76,7 +75,7 @@ class HttpStore:
         if parts.username is not None:
             import base64
 
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            pair = f"{unquoted(parts.username)}:{unquoted(parts.password or '')}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         port = f":{given}" if given else ""
         self.name = f"{parts.scheme}://{self._host}{port}{self._path}"
@@ -152,27 +151,14 @@ class HttpStore:
         for connection in idle:
             connection.close()
 
-    @contextmanager
     def _ask(
         self, verb: str, path: str, deadline: float, body: IO[bytes] | bytes | None = None, size: int = 0
-    ) -> Iterator[Answer]:
-        """One request on a connection that is kept if all went well. What the network does is StoreUnreachable."""
-        connection, answer = self._answer(verb, path, deadline, body, size)
-        try:
-            yield answer
-            while answer.read(CHUNK):
-                pass
-        except (OSError, Unintelligible) as error:
-            connection.close()
-            raise StoreUnreachable(f"{self.name}: {_told(error)}") from error
-        except BaseException:
-            connection.close()
-            raise
-        if not answer.stays_open:
-            connection.close()
-        else:
-            with self._lock:
-                self._idle.append(connection)
+    ) -> _Exchange:
+        return _Exchange(self.name, *self._answer(verb, path, deadline, body, size), self._keep)
+
+    def _keep(self, connection: Connection) -> None:
+        with self._lock:
+            self._idle.append(connection)
 
     def _answer(
         self, verb: str, path: str, deadline: float, body: IO[bytes] | bytes | None, size: int
@@ -225,6 +211,39 @@ class HttpStore:
         if "certificate" in what:
             hint = "--remote_cert, --remote_key"
         raise StoreError(what, hint=hint)
+
+
+class _Exchange:
+    """In a `with`: one answer. The connection is kept if all went well; what the network does is StoreUnreachable."""
+
+    __slots__ = ("_answer", "_connection", "_keep", "_name")
+
+    def __init__(
+        self, name: str, connection: Connection, answer: Answer, keep: Callable[[Connection], None]
+    ) -> None:
+        self._name = name
+        self._connection = connection
+        self._answer = answer
+        self._keep = keep
+
+    def __enter__(self) -> Answer:
+        return self._answer
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            while error is None and self._answer.read(CHUNK):
+                pass
+        except BaseException as late:
+            error = late
+            if not isinstance(late, (OSError, Unintelligible)):
+                self._connection.close()
+                raise
+        if error is None and self._answer.stays_open:
+            self._keep(self._connection)
+            return
+        self._connection.close()
+        if isinstance(error, (OSError, Unintelligible)):
+            raise StoreUnreachable(f"{self._name}: {_told(error)}") from error
 
 
 def _title(answer: Answer) -> str:

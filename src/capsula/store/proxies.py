@@ -3,9 +3,8 @@ other programs. No proxy leads to this machine itself."""
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
-
 from capsula.errors import UsageError
+from capsula.store.address import parts_of, unquoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
     name, value = _value(scheme, environ)
     if not value or _is_here(host) or _is_left_out(host, port, environ):
         return None
-    parts = urlsplit(value if "://" in value else f"http://{value}")
+    parts = parts_of(value if "://" in value else f"http://{value}")
     try:
         at = parts.port or 80
     except ValueError:
@@ -40,7 +39,7 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
     if parts.username is not None:
         import base64
 
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        pair = f"{unquoted(parts.username)}:{unquoted(parts.password or '')}"
         headers["Proxy-Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     return Proxy(parts.hostname, at, headers)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock, start_new_thread
-from contextlib import contextmanager
 
 from capsula.core.digest import sha256
 from capsula.errors import BlobCorrupt, CapsulaError
@@ -17,7 +16,7 @@ from capsula.store.layout import blob_path, create_temporary, discard, is_hash, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from hashlib import _Hash
 
     from capsula.core.digest import Digest
@@ -172,13 +171,23 @@ def other(digest: Digest, size: int) -> BlobCorrupt:
     return BlobCorrupt(f"{came} of the blob {digest!r} came")
 
 
-@contextmanager
-def receiving(receive: Callable[[Digest], Receiver], digest: Digest) -> Iterator[Receiver]:
-    """The receiver of this blob: finished when all of it came, and abandoned whatever else ends the block."""
-    receiver = receive(digest)
-    try:
-        yield receiver
-    except BaseException:
-        receiver.abandon()
-        raise
-    receiver.finish()
+def receiving(receive: Callable[[Digest], Receiver], digest: Digest) -> _Block:
+    """In a `with`, the receiver of this blob: finished when all of it came, and abandoned whatever else ends the
+    block."""
+    return _Block(receive(digest))
+
+
+class _Block:
+    __slots__ = ("_receiver",)
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def __enter__(self) -> Receiver:
+        return self._receiver
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self._receiver.finish()
+        else:
+            self._receiver.abandon()
