@@ -92,9 +92,12 @@ class Remote(Protocol):
     Nothing that comes out is verified. Each call gives up at `deadline` (as time.monotonic counts) and raises
     StoreUnreachable for what may be better another time, StoreError for what won't. All may be called from several
     threads at once, and doing one twice is the same as once. `name` is what people call it, without credentials.
+    `packs`: nobody but us reads it, and each blob costs a request of its own, so that the small ones of a result go
+    there together (core.packs).
     """
 
     name: str
+    packs: bool
 
     def lookup(self, action: "Digest", deadline: float) -> "ActionResult | None":
         """None for a miss. WireError where what is there is no entry; a wrapper that verifies raises EntryCorrupt or

@@ -51,7 +51,8 @@ HANDED_ON = (
     "ref",
 )
 FILES_HANDED_ON = ("remote_ca", "remote_cert", "remote_key", "credential_helper", "sign_key")
-SCHEMES = ("http", "https", "grpc", "grpcs", "s3", "gs", "az")
+_BUCKETS = ("s3", "gs", "az")
+SCHEMES = ("http", "https", "grpc", "grpcs", *_BUCKETS)
 _PORTS = {"grpc": 8980, "grpcs": 443}
 _BACKGROUND_SECONDS = 600.0
 
@@ -218,7 +219,8 @@ def _guarded(url: str, settings: Settings, breaker: Breaker) -> Guarded:
         return _signed(Sealed(open_remote(url, settings)), settings)
 
     name = _name(url, settings)
-    return Guarded(Late(name, opened) if name else opened(), breaker)
+    late = Late(name, opened, packs=url.partition("://")[0] in _BUCKETS)
+    return Guarded(late if name else opened(), breaker)
 
 
 def _name(url: str, settings: Settings) -> str:
@@ -303,7 +305,7 @@ def open_remote(url: str, settings: Settings) -> Remote:
 
             context = certificates.context(settings)
         return HttpStore(url, headers=headers(settings, url), context=context, environ=os.environ)
-    if scheme in ("s3", "gs", "az"):
+    if scheme in _BUCKETS:
         try:
             from capsula.store import buckets
         except ImportError as error:

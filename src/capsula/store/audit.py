@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import file_digest
 
 from capsula.core.digest import Digest
+from capsula.core.packs import grouped
 from capsula.errors import CapsulaError
 from capsula.ports import Remote
-from capsula.store.census import UNNAMED, Census, Counter, Tell, soon
+from capsula.store.census import REACHED, UNNAMED, Census, Counter, Tell, soon
 from capsula.store.disk import DiskStore
 from capsula.store.layout import BLOBS, ENTRIES, blob_path, entry_path
+from capsula.store.outbox import named_by
+from capsula.store.packs import made
 from capsula.store.reach import load_entry, scan
 from capsula.store.sealed import size_of_action
 
@@ -48,7 +52,9 @@ def audit(remote: Remote, near: DiskStore, *, share: float = 0.0, repair: bool =
     census = Census(remote)
     try:
         lists = _count(census, remote, near, tell)
-        blobs = census.number("select count(*) from blobs where size is not null")
+        blobs = census.number(
+            f"select count(*) from (select blob from {REACHED} union select blob from likes)"
+        )
         seen = Counter("reading blobs", round(blobs * share), tell)
         reread = census.read_blobs(share, seen.add) if share else 0
         census.mark_incomplete()
@@ -62,7 +68,9 @@ def audit(remote: Remote, near: DiskStore, *, share: float = 0.0, repair: bool =
             blobs=blobs,
             reread=reread,
             bad=tuple(_first(census.names("select name from blobs where bad order by name"))),
-            unnamed=census.number(f"select count(*) from blobs where {UNNAMED}") if lists else 0,
+            unnamed=census.number(f"select count(*) from blobs where stored is not null and {UNNAMED}")
+            if lists
+            else 0,
             damaged=damaged,
             incomplete=incomplete,
         )
@@ -106,17 +114,38 @@ def _repaired(found: Audit, census: Census, remote: Remote, near: DiskStore) -> 
             if holdings is None:
                 raise
             continue  # then the entry goes
-        census.rows.executemany(
-            "update blobs set stored = size, bad = 0 where id = ?", [(number,) for number, _ in here]
-        )
+        census.has_come([digest for _, digest in here])
         sent += len(here)
     census.mark_incomplete()
+    if holdings is not None:
+        sent += _send_packs(census, remote, near)
+        census.mark_incomplete()
     removed = 0
     if holdings is not None:
         for names in census.names("select name from entries where state in ('damaged', 'incomplete')"):
             holdings.remove(ENTRIES, names)
             removed += len(names)
     return replace(found, sent=sent, removed=removed)
+
+
+def _send_packs(census: Census, remote: Remote, near: DiskStore) -> int:
+    """Those that can be made again of what is here. As they were, so that the entries, which may be signed, stay as
+    they are."""
+    sent = 0
+    for names in list(census.names("select name from entries where state = 'incomplete'")):
+        for name in names:
+            try:
+                result = remote.lookup(Digest(name), soon())
+                groups = grouped(result, named_by(result, near)) if result is not None else []
+                for group in groups:
+                    with made([group], near, time.time) as (packs, path_of):
+                        lacking = [pack.digest for pack in packs if census.lacks(pack.digest)]
+                        remote.send(lacking, path_of, soon())
+                        census.has_come(lacking)
+                        sent += len(lacking)
+            except CapsulaError:
+                continue  # then the entry goes
+    return sent
 
 
 def _is_whole(near: DiskStore, digest: Digest) -> bool:

@@ -22,17 +22,22 @@ _NEEDS_BOTO = ("sso_session", "sso_start_url", "role_arn", "web_identity_token_f
 
 
 class Profile:
-    """What is known of a profile. `credentials` is called when they are needed, and again when they have expired;
-    None: whoever speaks to the store finds them by itself."""
+    """What is known of a profile. `keys` are those of variables, by obstore's names; `credentials` is called when they
+    are needed, and again when they have expired; neither: whoever speaks to the store finds them by itself."""
 
-    __slots__ = ("credentials", "endpoint", "region")
+    __slots__ = ("credentials", "endpoint", "keys", "region")
 
     def __init__(
-        self, region: str | None = None, endpoint: str | None = None, credentials: Any = None
+        self,
+        region: str | None = None,
+        endpoint: str | None = None,
+        credentials: Any = None,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         self.region = region
         self.endpoint = endpoint
         self.credentials = credentials
+        self.keys = keys or {}
 
 
 def profile(environ: Mapping[str, str]) -> Profile:
@@ -48,12 +53,15 @@ def profile(environ: Mapping[str, str]) -> Profile:
     for one, other in (_KEYS[:2], _KEYS[1::-1]):
         if environ.get(one) and not environ.get(other):
             raise StoreError(f"{one} is set, and {other} isn't", hint="they belong together")
+    # Calling a function that gives them costs obstore 5 ms. It reads variables itself, too, also a token that is empty.
+    are_plain = "aws_access_key_id" in keys and environ.get("AWS_SESSION_TOKEN") != ""
     return Profile(
         region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or facts.get("region"),
         endpoint=environ.get("AWS_ENDPOINT_URL_S3")
         or environ.get("AWS_ENDPOINT_URL")
         or facts.get("endpoint_url"),
-        credentials=_credentials(keys if "aws_access_key_id" in keys else facts, name),
+        credentials=None if are_plain else _credentials(keys if "aws_access_key_id" in keys else facts, name),
+        keys=keys if are_plain else None,
     )
 
 

@@ -68,6 +68,7 @@ def _s3(bucket: str, endpoint: str | None, region: str | None, found: Profile) -
         config["endpoint"] = endpoint
         config["virtual_hosted_style_request"] = False
         client["allow_http"] = endpoint.startswith("http://")
+    config |= found.keys
     if found.credentials is not None:
         config["credential_provider"] = found.credentials
     return S3Store(bucket, client_options=client, retry_config=_RETRY, **config)

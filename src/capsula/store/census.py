@@ -6,10 +6,12 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
 
 from capsula.core.digest import Digest
+from capsula.core.packs import LARGEST_MEMBER, packs_of
 from capsula.core.reapi import Action, ActionResult, Tree
 from capsula.core.wire import decode
 from capsula.errors import BlobCorrupt, BlobMissing, EntryCorrupt, WireError
@@ -26,7 +28,9 @@ _SLOWEST = 100_000  # bytes a second
 _ASKED_AT_ONCE = 500
 
 _TABLES = """
-create table entries (id integer primary key, name text unique, size integer, time real, state text default 'new');
+create table entries (
+    id integer primary key, name text unique, size integer, time real, state text default 'new',
+    packed integer default 0);
 create table blobs (
     id integer primary key, name text unique, size integer, stored integer, time real,
     bad integer default 0, taken integer default 0);
@@ -36,11 +40,15 @@ create table likes (entry integer, blob integer, primary key (entry, blob)) with
 create table trees (blob integer primary key, is_read integer default 0);
 create table kept (blob integer primary key);
 """
-# Each entry with each blob that a hit has to have; and which of them can't be what was stored. Small ones are stored as
-# they are. Of nothing, nothing has to be fetched.
-REACHED = (
-    "(select entry, blob from needs union select entry, has.blob from needs join has on tree = needs.blob)"
+# Each entry with each blob that a hit has to have; and which of them can't be what was stored. Where an entry has
+# packs, the small files of its trees are in these. Small blobs are stored as they are. Of nothing, nothing has to be
+# fetched.
+_ALONE = f"not (packed and blobs.size between 1 and {LARGEST_MEMBER})"
+OF_TREES = (
+    "select entry, has.blob as blob from needs join has on tree = needs.blob "
+    f"join entries on entries.id = entry join blobs on blobs.id = has.blob where {_ALONE}"
 )
+REACHED = f"(select entry, blob from needs union {OF_TREES})"
 _UNUSABLE = f"size > 0 and (stored is null or bad or (size < {WORTH_COMPRESSING} and stored <> size))"
 
 A = TypeVar("A")
@@ -57,8 +65,9 @@ class Census:
     """One look at a remote, whose `lookup` verifies entries. Close it.
 
     `entries` have size and time as they are listed; `state` is "new" until it is read, then "", "damaged" or
-    "incomplete". `blobs`: `size` as entries say, `stored` and `time` as listed (null: it isn't there). `needs` and
-    `has` are the blobs that an entry or a tree names, `likes` those that only tell what the action was.
+    "incomplete"; `packed`: its small blobs are in packs, which are among what it needs. `blobs`: `size` as entries say,
+    `stored` and `time` as listed (null: it isn't there). `needs` and `has` are the blobs that an entry or a tree names,
+    `likes` those that only tell what the action was.
     """
 
     def __init__(self, remote: Remote) -> None:
@@ -90,10 +99,10 @@ class Census:
         while rows := self.rows.execute(
             "select id, name from entries where state = 'new' limit ?", (_ASKED_AT_ONCE,)
         ).fetchall():
-            found = _each(rows, lambda row: (row[0], *self._entry(Digest(row[1], size_of(row[1])))))
+            found = _each(rows, lambda row: (row[0], self._entry(Digest(row[1], size_of(row[1])))))
             self.rows.execute("begin")
-            for entry, state, needed, trees, liked in found:
-                self._note(entry, state, needed, trees, liked)
+            for entry, named in found:
+                self._note(entry, named)
             self.rows.execute("commit")
             self._read_trees()
             progress(len(rows))
@@ -143,6 +152,15 @@ class Census:
         """The blobs that keep entries from being used, a list at a time."""
         return self._blobs(f"{_UNUSABLE} and id in (select blob from {REACHED})")
 
+    def lacks(self, digest: Digest) -> bool:
+        """Whether that is what keeps an entry from being used."""
+        return self.number(f"select count(*) from blobs where name = ? and {_UNUSABLE}", digest.hash) > 0
+
+    def has_come(self, digests: Sequence[Digest]) -> None:
+        self.rows.executemany(
+            "update blobs set stored = size, bad = 0 where name = ?", [(each.hash,) for each in digests]
+        )
+
     def names(self, query: str, *given: object) -> Iterator[list[str]]:
         """The first column, in lists as long as a server takes at once."""
         cursor = self.rows.execute(query, given)
@@ -163,21 +181,22 @@ class Census:
             last = rows[-1][0]
             yield [(number, Digest(name, size)) for number, name, size in rows]
 
-    def _entry(self, action: Digest) -> tuple[str, list[Digest], list[Digest], list[Digest]]:
-        """Its state, the blobs that it needs, which of them are trees, and those that it likes to have."""
+    def _entry(self, action: Digest) -> _Named:
         try:
             result = self._remote.lookup(action, soon())
         except (EntryCorrupt, WireError):
-            return "damaged", [], [], []
+            return _Named("damaged")
         if result is None:
-            return "gone", [], [], []
-        needed = [each.digest for each in result.output_files]
-        trees = [each.tree_digest for each in result.output_directories]
-        if None in needed or None in trees:
-            return "damaged", [], [], []
-        needed += [*trees, *filter(None, (result.stdout_digest, result.stderr_digest))]
-        told = [digest for digest in needed if digest is not None]
-        return "", told, [digest for digest in trees if digest is not None], self._described(action, result)
+            return _Named("gone")
+        trees = [each.tree_digest for each in result.output_directories if each.tree_digest is not None]
+        files = [each.digest for each in result.output_files if each.digest is not None]
+        if len(trees) < len(result.output_directories) or len(files) < len(result.output_files):
+            return _Named("damaged")
+        logs = [each for each in (result.stdout_digest, result.stderr_digest) if each is not None]
+        packs = packs_of(result)
+        alone, _ = packs.split([*files, *trees, *logs])
+        together = [pack.digest for pack in packs.packs]
+        return _Named("", [*alone, *together], trees, self._described(action, result), bool(together))
 
     def _described(self, action: Digest, result: ActionResult) -> list[Digest]:
         known = Digest(action.hash, action.size_bytes or size_of_action(result))
@@ -187,20 +206,20 @@ class Census:
             command = None  # neither is kept where it may hold a secret
         return [known] if command is None else [known, command]
 
-    def _note(
-        self, entry: int, state: str, needed: list[Digest], trees: list[Digest], liked: list[Digest]
-    ) -> None:
+    def _note(self, entry: int, named: _Named) -> None:
         for table in ("needs", "likes"):
             self.rows.execute(f"delete from {table} where entry = ?", (entry,))
-        if state == "gone":
+        if named.state == "gone":
             self.rows.execute("delete from entries where id = ?", (entry,))
             return
-        self.rows.execute("update entries set state = ? where id = ?", (state, entry))
-        for table, digests in (("needs", needed), ("likes", liked)):
+        self.rows.execute(
+            "update entries set state = ?, packed = ? where id = ?", (named.state, named.packed, entry)
+        )
+        for table, digests in (("needs", named.needed), ("likes", named.liked)):
             rows = [(entry, self._blob(digest)) for digest in digests]
             self.rows.executemany(f"insert or ignore into {table} values (?, ?)", rows)
         self.rows.executemany(
-            "insert or ignore into trees (blob) values (?)", [(self._blob(digest),) for digest in trees]
+            "insert or ignore into trees (blob) values (?)", [(self._blob(digest),) for digest in named.trees]
         )
 
     def _read_trees(self) -> None:
@@ -249,6 +268,17 @@ class Census:
         except (BlobCorrupt, BlobMissing):
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What an entry names: the blobs that it needs, which of them are trees, and those that it likes to have."""
+
+    state: str
+    needed: Sequence[Digest] = ()
+    trees: Sequence[Digest] = ()
+    liked: Sequence[Digest] = ()
+    packed: bool = False
 
 
 class Counter:

@@ -1,8 +1,12 @@
 """Whether a server's clock is ours: object stores refuse what was signed at another time."""
 
+from __future__ import annotations
+
 import time
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _APART_SECONDS = 60
 
@@ -19,6 +23,8 @@ def compared(theirs: datetime) -> list[tuple[str, str]]:
 
 def read(date: str) -> list[tuple[str, str]]:
     """The same, of the date in an answer by HTTP; nothing when there is none."""
+    from email.utils import parsedate_to_datetime
+
     try:
         return compared(parsedate_to_datetime(date))
     except (TypeError, ValueError):

@@ -101,6 +101,7 @@ class Guarded:
         silence: float = SILENCE_SECONDS,
     ) -> None:
         self.name = remote.name
+        self.packs = remote.packs
         self._remote = remote
         self._breaker = breaker
         self._pause = pause

@@ -79,6 +79,7 @@ class HttpStore:
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         port = f":{given}" if given else ""
         self.name = f"{parts.scheme}://{self._host}{port}{self._path}"
+        self.packs = False
         self._idle: list[Connection] = []
         self._lock = allocate_lock()
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Late(Passing):
     """A Remote around the one that `opened` gives. What keeps it from being opened is a StoreError of each call."""
 
-    def __init__(self, name: str, opened: Callable[[], Remote]) -> None:
-        super().__init__(name, self._opened)
+    def __init__(self, name: str, opened: Callable[[], Remote], *, packs: bool) -> None:
+        super().__init__(name, self._opened, packs=packs)
         self._open = opened
         self._remote: Remote | None = None
         self._error: StoreError | None = None

@@ -3,6 +3,8 @@
     ac/<hash>            an entry, as the bytes of its ActionResult
     cas/<2 hex>/<hash>   a blob, by the digest of its content; compressed where that pays, with Content-Encoding: zstd
 
+The small blobs of a result are in packs, which are blobs as well (core.packs).
+
 Blobs may be written to another place than they are read from (another bucket, endpoint or region). No run lists
 anything, and no object of these is ever changed to something else: two writers of one blob write the same.
 """
@@ -34,7 +36,7 @@ _PARTS_AT_ONCE = 4
 _CHUNK = 1 << 20
 # How many are on the way at once, by their size: what is in memory of them together stays the same.
 _AT_ONCE = ((0, _CHUNK, CONNECTIONS), (_CHUNK, PART, 5), (PART, sys.maxsize, 2))
-_SAMPLE = 1 << 16
+_SAMPLE = 1 << 15
 _LEVEL = 3
 _ENCODED = {"Content-Encoding": "zstd"}
 
@@ -55,6 +57,7 @@ class ObjectStore:
 
     def __init__(self, name: str, places: Places, prefix: str = "") -> None:
         self.name = name
+        self.packs = True
         self._places = places
         self._prefix = prefix
 
@@ -225,7 +228,7 @@ def _each(digests: Sequence[Digest], work: Callable[[Digest], object]) -> None:
 
 
 def _packing(path: str, size: int) -> Any:
-    """A compressor if the beginning of the file says that it pays, else None."""
+    """A compressor if two samples of the file say that it pays, else None."""
     if size < WORTH_COMPRESSING:
         return None
     try:
@@ -234,4 +237,7 @@ def _packing(path: str, size: int) -> Any:
         return None
     with open(path, "rb") as file:
         sample = file.read(_SAMPLE)
+        # What it begins with may be a list, as that of a pack, and unlike all the rest.
+        file.seek(max(len(sample), (size - _SAMPLE) // 2))
+        sample += file.read(_SAMPLE)
     return packing if len(packing.compress(sample)) < len(sample) * 0.9 else None

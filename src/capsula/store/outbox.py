@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from capsula.core.digest import Digest
+from capsula.core.packs import Pack, grouped, with_packs
 from capsula.core.reapi import Action, ActionResult
 from capsula.core.result import from_result
 from capsula.core.wire import decode
@@ -30,10 +31,12 @@ from capsula.store.layout import (
     open_making,
     refusal,
 )
+from capsula.store.packs import made
 
 # After so many days nobody needs it any more; after so many tries it is something about this result.
 _DAYS, _TRIES = 7, 20
 _REFUSALS = 3
+_PACKS_AT_ONCE = 32
 _ANEW = b"anew"
 
 
@@ -189,15 +192,21 @@ def _send(box: Outbox, near: DiskStore, remote: Remote, action: Digest, deadline
         return blob_path(near.root, digest.hash)
 
     try:
-        result, wanted = _whole(near, action)
+        result, named = _whole(near, action)
+        described = _described_by(action, near)
     except CapsulaError:
         box.remove(action)
         return
-    absent = wanted if box.is_sent_anew(action) else remote.missing(wanted, deadline)
+    groups = grouped(result, named) if remote.packs else []
+    together = {each.hash for _, members in groups for each in members}
+    wanted = [*[each for each in named if each.hash not in together], *described]
+    is_anew = box.is_sent_anew(action)
+    absent = wanted if is_anew else remote.missing(wanted, deadline)
     try:
         if absent:
             remote.send(absent, path_of, deadline)
-        remote.store(action, result, deadline)
+        packs = _send_packs(groups, near, remote, deadline, is_anew=is_anew)
+        remote.store(action, with_packs(result, packs), deadline)
     except BlobCorrupt:
         pass  # it has been set aside, and the next run makes it again
     except StoreError:
@@ -206,15 +215,30 @@ def _send(box: Outbox, near: DiskStore, remote: Remote, action: Digest, deadline
     box.remove(action)
 
 
+def _send_packs(
+    groups: list[tuple[str, list[Digest]]], near: DiskStore, remote: Remote, deadline: float, *, is_anew: bool
+) -> list[Pack]:
+    """Some at a time: they take room on this disk until they are there."""
+    sent: list[Pack] = []
+    for at in range(0, len(groups), _PACKS_AT_ONCE):
+        with made(groups[at : at + _PACKS_AT_ONCE], near, time.time) as (packs, path_of):
+            digests = [pack.digest for pack in packs]
+            absent = digests if is_anew else remote.missing(digests, deadline)
+            if absent:
+                remote.send(absent, path_of, deadline)
+            sent += packs
+    return sent
+
+
 def _whole(near: DiskStore, action: Digest) -> tuple[ActionResult, list[Digest]]:
-    """The result, and the blobs that go with it. CapsulaError when it isn't here, or not whole."""
+    """The result, and the blobs that it names. CapsulaError when it isn't here, or not whole."""
     result = near.lookup(action)
     if result is None:
         raise CapsulaError("the result isn't here any more")
-    wanted = [*named_by(result, near), *_described_by(action, near)]
-    if near.missing(wanted):
+    named = named_by(result, near)
+    if near.missing(named):
         raise CapsulaError("the result isn't whole any more")
-    return result, wanted
+    return result, named
 
 
 def named_by(result: ActionResult, near: DiskStore) -> list[Digest]:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class Passing:
     """A Remote. `_inner` is asked each time, so that it may be there from the first question on only."""
 
-    def __init__(self, name: str, inner: Callable[[], Remote]) -> None:
+    def __init__(self, name: str, inner: Callable[[], Remote], *, packs: bool) -> None:
         self.name = name
+        self.packs = packs
         self._inner = inner
 
     def lookup(self, action: Digest, deadline: float) -> ActionResult | None:

@@ -78,6 +78,7 @@ class ReapiStore:
         certificates: Certificates | None = None,
     ) -> None:
         self.name = name
+        self.packs = False
         self._instance = instance
         self._calls = Calls(name, target, headers, certificates)
         self._known: CacheCapabilities | None = None

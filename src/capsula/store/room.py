@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from capsula.ports import Holdings, Remote
-from capsula.store.census import REACHED, UNNAMED, Census, Counter, Tell
+from capsula.store.census import OF_TREES, REACHED, UNNAMED, Census, Counter, Tell
 from capsula.store.layout import BLOBS, ENTRIES
 
 LEFTOVERS = ("lease", "probe")
@@ -134,8 +134,7 @@ def _choose_by_size(census: Census, limit: int) -> None:
 
 _NOT_KEPT = "id not in (select blob from kept)"
 _OF_ENTRY = (
-    "select blob from needs where entry = ?1 "
-    "union select has.blob from needs join has on tree = needs.blob where entry = ?1 "
+    f"select blob from needs where entry = ?1 union select blob from ({OF_TREES} and entry = ?1) "
     "union select blob from likes where entry = ?1"
 )
 

@@ -34,7 +34,7 @@ class Sealed(Passing):
     entry by its hash alone, so does this one: the size of the action may then be 0."""
 
     def __init__(self, remote: Remote) -> None:
-        super().__init__(remote.name, lambda: remote)
+        super().__init__(remote.name, lambda: remote, packs=remote.packs)
 
     def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
         try:

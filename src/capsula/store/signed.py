@@ -115,7 +115,7 @@ class Signed(Passing):
         trust: Trust | None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(remote.name, lambda: remote)
+        super().__init__(remote.name, lambda: remote, packs=remote.packs)
         self._signer = signer
         self._trust = trust
         self._now = now

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from capsula.core.digest import EMPTY
+from capsula.core.packs import Packs, packs_of, with_packs
 from capsula.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 # Of what can't be fetched at once, what came is kept, and the rest is asked for again.
 _FETCHES = 3
+# Where a result names blobs.
+_BLOBS = ("output_files", "output_directories", "stdout_digest", "stderr_digest")
 
 
 class Tiers:
@@ -63,6 +66,9 @@ class Tiers:
         self._say = say
         self._strict = strict
         self._source: dict[str, Remote] = {}
+        # What was found last, and by the names of remotes, the packs that they have of it.
+        self._found: tuple[Digest, ActionResult] | None = None
+        self._packs: dict[str, Packs] = {}
         self._told: set[str] = set()
         self._asked: set[str] = set()
         # While a result is brought and used.
@@ -85,9 +91,11 @@ class Tiers:
 
     def lookup(self, action: Digest) -> ActionResult | None:
         damaged: EntryCorrupt | None = None
+        self._found, self._packs = None, {}
         try:
             found = self.near.lookup(action)
             if found is not None:
+                self._found = action, found
                 return found
         except EntryCorrupt as error:
             damaged = error
@@ -106,6 +114,9 @@ class Tiers:
                 continue
             if found is not None:
                 self._source[action.hash] = remote
+                self._packs[remote.name] = packs_of(found)
+                found = with_packs(found, ())
+                self._found = action, found
                 self._bring_trees(found, remote)
                 return found
         if damaged is not None:
@@ -192,11 +203,12 @@ class Tiers:
         deadline = time.monotonic() + patience
         troubles: list[tuple[Remote, StoreError]] = []
         for remote in dict.fromkeys(each for each in (source, *self._readers) if each is not None):
+            packs = self._packs_at(remote, absent, deadline)
             for _ in range(_FETCHES):
                 if not absent:
                     break
                 try:
-                    remote.fetch(absent, self._receiving, deadline)
+                    self._fetch_from(remote, absent, packs, deadline)
                 except StoreError as error:
                     if isinstance(error, BlobCorrupt):
                         self.spoiled.add(remote.name)
@@ -205,7 +217,10 @@ class Tiers:
                     troubles.append((remote, error))
                 still = self._not_here(absent)
                 if len(still) == len(absent):
-                    break
+                    if not packs.packs:
+                        break
+                    # In a pack that is gone or spoiled isn't all that it should hold: that may be there for itself.
+                    packs = Packs()
                 absent = still
         told = [trouble for trouble in troubles if not isinstance(trouble[1], BlobMissing)]
         self.troubles += [(remote.name, "fetch", error.what) for remote, error in told]
@@ -216,6 +231,32 @@ class Tiers:
             raise BlobMissing(f"the blob {absent[0]!r} can't be had: {reason.what}", hint=reason.hint)
         for remote, reason in told:
             self._trouble(remote, reason)
+
+    def _fetch_from(self, remote: Remote, absent: Sequence[Digest], packs: Packs, deadline: float) -> None:
+        alone, wanted = packs.split(absent)
+
+        def receive(digest: Digest) -> Receiver:
+            if digest.hash not in wanted:
+                return self._receiving(digest)
+            from capsula.store.packs import Unpacking
+
+            return Unpacking(digest, wanted[digest.hash][1], self._receiving)
+
+        remote.fetch([*alone, *[pack for pack, _ in wanted.values()]], receive, deadline)
+
+    def _packs_at(self, remote: Remote, absent: Sequence[Digest], deadline: float) -> Packs:
+        """Those that it has of the result that was found last. It may have been found here, or at another, and not be
+        whole: then the entry there tells, if it is of the same result."""
+        if remote.packs and remote.name not in self._packs and self._found is not None and absent:
+            action, result = self._found
+            self._packs[remote.name] = Packs()
+            try:
+                found = remote.lookup(action, deadline)
+            except (StoreError, WireError):
+                found = None  # if it is trouble, it is trouble in fetching, too
+            if found is not None and all(getattr(found, name) == getattr(result, name) for name in _BLOBS):
+                self._packs[remote.name] = packs_of(found)
+        return self._packs.get(remote.name, Packs())
 
     def _bring_trees(self, found: ActionResult, remote: Remote) -> None:
         """All at once, before somebody reads one after the other to learn what else there is to bring."""

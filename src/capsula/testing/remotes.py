@@ -34,8 +34,9 @@ MARK = "type.capsula.dev/test"
 class MemoryRemote:
     """A Remote in two dictionaries. `lookups`, `fetched` and `sent` count what was asked of it."""
 
-    def __init__(self, name: str = "memory://") -> None:
+    def __init__(self, name: str = "memory://", *, packs: bool = True) -> None:
         self.name = name
+        self.packs = packs
         self.blobs: dict[str, bytes] = {EMPTY.hash: b""}
         self.entries: dict[str, bytes] = {}
         self.leases: dict[str, bytes] = {}

@@ -13,7 +13,7 @@ ACTION = digest_of(b"an action")
 class TestLate(RemoteContract):
     @pytest.fixture
     def remote(self) -> Late:
-        return Late("late://", MemoryRemote)
+        return Late("late://", MemoryRemote, packs=True)
 
 
 def test_it_is_opened_once_and_not_before() -> None:
@@ -23,7 +23,7 @@ def test_it_is_opened_once_and_not_before() -> None:
         opened.append(MemoryRemote())
         return opened[-1]
 
-    late = Late("late://", open_it)
+    late = Late("late://", open_it, packs=True)
     late.close()
     assert opened == []
     for _ in range(2):
@@ -38,7 +38,7 @@ def test_what_can_not_be_opened_says_why_each_time_and_is_tried_once() -> None:
         tried.append(1)
         raise NotAvailable("a package is missing", hint="pip install it")
 
-    late = Late("late://", fail)
+    late = Late("late://", fail, packs=True)
     for _ in range(2):
         with pytest.raises(StoreError, match=r"a package is missing \(pip install it\)"):
             late.lookup(ACTION, soon())
