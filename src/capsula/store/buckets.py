@@ -29,13 +29,17 @@ def from_options(options: Mapping[str, str | None], environ: Mapping[str, str]) 
         )
     found = profile(environ)
 
+    made: dict[tuple[str | None, ...], Any] = {}
+
     def at(bucket: str, way: str) -> Any:
-        return _s3(
+        place = (
             bucket,
             options.get(f"s3_{way}_endpoint") or options.get("s3_endpoint") or found.endpoint,
             options.get(f"s3_{way}_region") or options.get("s3_region") or found.region,
-            found,
         )
+        if place not in made:
+            made[place] = _s3(*place, found)
+        return made[place]
 
     places = Places(at(entries, "entries"), at(blobs, "uploads"), at(blobs, "downloads"))
     return ObjectStore(f"s3://{entries}", places)
@@ -67,7 +71,9 @@ def _s3(bucket: str, endpoint: str | None, region: str | None, found: Profile) -
     if endpoint:
         config["endpoint"] = endpoint
         config["virtual_hosted_style_request"] = False
-        client["allow_http"] = endpoint.startswith("http://")
+        if endpoint.startswith("http://"):
+            # To read the certificates of the system takes longer than such a server does to answer.
+            client |= {"allow_http": True, "disable_system_certificates": True}
     config |= found.keys
     if found.credentials is not None:
         config["credential_provider"] = found.credentials
