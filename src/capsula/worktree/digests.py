@@ -37,8 +37,8 @@ _SMALL = 1 << 16
 # From so many small files on, a second process is worth the millisecond that it takes to make one.
 _MANY = 3000
 _TYPE = 0o170000
-# After what the other process says: without it, something is missing.
-_END = b"end"
+# Of the number before what the other process says: how many bytes that is.
+_LENGTH = 8
 
 # What is kept in place of a look that proves nothing. No look is like it, so the file is read again; and its name
 # stays: without it, the folder with the file gone would look like the folder that had it.
@@ -136,11 +136,12 @@ def _read_in_halves(survey: "Survey", work: "list[Work]", contents: Contents, no
         content = posix.pread(answer, posix.fstat(answer).st_size, 0)
     finally:
         posix.close(answer)
-    if content[-len(_END) :] != _END:
+    # A process that was killed has left out the length, which is written last.
+    if int.from_bytes(content[:_LENGTH], "little") != len(content) - _LENGTH:
         _hash_all(there)
         _read(survey, theirs, contents, now_ns)
     else:
-        found, folders, fresh = marshal.loads(content)
+        found, folders, fresh = marshal.loads(memoryview(content)[_LENGTH:])
         for (hashes, name, _, _, listing), (known, seen) in zip(there, found, strict=True):
             hashes[name], listing[name] = known, seen
         for (other, _), (listing, kept) in zip(theirs, folders, strict=True):
@@ -188,10 +189,12 @@ def _be_the_other_half(
         for folder, _ in work:
             kept = contents.kept[folder.path]
             folders.append((None if kept[0] is folder.listing else folder.listing, kept))
-        # What follows on the rest is looked at: a process that was killed has left it out.
-        rest = memoryview(marshal.dumps((found, folders, contents.fresh), 2) + _END)
+        told = marshal.dumps((found, folders, contents.fresh), 2)
+        rest, at = memoryview(told), _LENGTH
         while rest:
-            rest = rest[posix.write(answer, rest) :]
+            wrote = posix.pwrite(answer, rest, at)
+            rest, at = rest[wrote:], at + wrote
+        posix.pwrite(answer, len(told).to_bytes(_LENGTH, "little"), 0)
     finally:
         posix._exit(0)
 
