@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from capsula.vault.vault import Draft, Vault
+from unit.vault.bundles import vault_at
 
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
 Make = Callable[..., Draft]
@@ -17,9 +18,12 @@ Make = Callable[..., Draft]
 
 @pytest.fixture
 def vault(tmp_path: Path) -> Vault:
-    made = Vault(str(tmp_path / "vault"))
-    made.prepare()
-    return made
+    return vault_at(tmp_path / "vault")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Vault:
+    return vault_at(tmp_path / "other")
 
 
 @pytest.fixture

@@ -21,13 +21,6 @@ WHEN = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 CONTENT = b"the same in all of them " * 100
 
 
-@pytest.fixture
-def vault(tmp_path: Path) -> Vault:
-    made = Vault(str(tmp_path / "vault"))
-    made.prepare()
-    return made
-
-
 @pytest.fixture(autouse=True)
 def on_a_file_system_without_clones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "clone_into", lambda source, target: False)

@@ -14,13 +14,6 @@ from capsula.vault.vault import Draft, Vault
 WHEN = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-@pytest.fixture
-def vault(tmp_path: Path) -> Vault:
-    made = Vault(str(tmp_path / "vault"))
-    made.prepare()
-    return made
-
-
 def sealed(vault: Vault, template: str = "run", items: tuple[str, ...] = ()) -> Draft:
     draft = vault.begin(template, WHEN, "monitor")
     draft.write("a", b"one")
