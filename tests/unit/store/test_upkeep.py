@@ -18,11 +18,6 @@ from capsula.store.layout import blob_path, entry_path
 from capsula.store.size import take_lock
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> DiskStore:
-    return DiskStore(str(tmp_path / "store"), now=time.time)
-
-
 def add(store: DiskStore, key: str, *contents: bytes) -> str:
     outputs = tuple(OutputFile(path=f"{n}", digest=store.put(content)) for n, content in enumerate(contents))
     store.store(digest_of(key.encode()), ActionResult(output_files=outputs))
