@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from cli.desk import Desk
+
 SCRIPTS = Path(sys.executable).parent
 PATIENCE = 200
 MARK = ".capsula-vault"
@@ -354,3 +356,11 @@ def project(ws):
     made = Project(ws)
     made.write("capsula.toml", "[capture]\ninclude-cpu = false\n")
     return made
+
+
+# ---------------------------------------------------------------------------------------------------- kept stores
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
