@@ -1,9 +1,17 @@
-"""Fixtures for those that make processes."""
+"""A bench for restoring, and who makes processes."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from unit.worktree.benches import Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(str(tmp_path))
 
 
 @pytest.fixture
