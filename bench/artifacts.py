@@ -5,9 +5,7 @@ under /v1/action-results and each file under /v1/blobs (https://mise.jdx.dev/tas
 they ask besides, whether the cache is there and that it be told of hits, has the same answer each time.
 """
 
-import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,22 +15,12 @@ from peers import PEERS
 from tools import Options, Place, Tool, prepare
 from workload import CheckFailed
 
-_CONFIG = """
-daemon off; {user} pid {base}/pid; error_log {base}/error.log; worker_processes 1;
-events {{ worker_connections 512; }}
-http {{
-    access_log off; client_max_body_size 0;
-    client_body_temp_path {base}/tmp/a; proxy_temp_path {base}/tmp/b; fastcgi_temp_path {base}/tmp/c;
-    uwsgi_temp_path {base}/tmp/d; scgi_temp_path {base}/tmp/e;
-    server {{
-        listen 127.0.0.1:{port};
-        root {base}/data;
-        dav_methods PUT; create_full_put_path on; default_type application/octet-stream;
-        location = /v8/artifacts/status {{ default_type application/json; return 200 '{{"status": "enabled"}}'; }}
-        location = /v8/artifacts/events {{ default_type application/json; return 200 '{{}}'; }}
-        location /v1/action-results/ {{ default_type application/vnd.mise.cache-action-result.v1+json; }}
-    }}
-}}
+# What an nginx has to answer besides, as servers of their protocols do.
+ANSWERS = """
+default_type application/octet-stream;
+location = /v8/artifacts/status { default_type application/json; return 200 '{"status": "enabled"}'; }
+location = /v8/artifacts/events { default_type application/json; return 200 '{}'; }
+location /v1/action-results/ { default_type application/vnd.mise.cache-action-result.v1+json; }
 """
 # mise lets nobody write but a protected branch's job.
 _PROTECTED = {
@@ -64,20 +52,6 @@ class Away:
 
     def end(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def start_nginx(base: Path) -> "tuple[str, Callable[[], None]]":
-    """Its address, and how it is stopped."""
-    from servers.ports import free_port
-    from servers.process import Server, program
-
-    port = free_port()
-    for name in ("data", "tmp"):
-        (base / name).mkdir(parents=True)
-    config = base / "nginx.conf"
-    config.write_text(_CONFIG.format(base=base, port=port, user="user root;" if os.geteuid() == 0 else ""))
-    words = [program("nginx"), "-e", base / "error.log", "-c", config]
-    return f"http://127.0.0.1:{port}", Server(words, port, base / "log").stop
 
 
 @dataclass

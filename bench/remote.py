@@ -11,7 +11,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from artifacts import Away, Peer, start_nginx, warm
+from artifacts import ANSWERS, Away, Peer, warm
 from hits import TROUBLE, install, why_not
 from measure import Command, Times, timed
 from report import Part, Target, milliseconds, ratio
@@ -157,20 +157,22 @@ def measure(part: Part, options: Options, stores: dict[str, tuple[str, ...]], wo
 @contextmanager
 def peers(part: Part, options: Options, away: Away) -> Iterator[dict[str, Peer]]:
     """Those that can be had, by what their row is called, with what they have sent on an nginx."""
+    from servers.nginx import Nginx
+
     base = options.scratch / "remote" / "peers"
     shutil.rmtree(base, ignore_errors=True)
-    url, stop = start_nginx(base)
+    nginx = Nginx(base, more=ANSWERS)
     found = {}
     try:
         for name in PEERS:
             try:
-                peer = warm(name, options, url, away)
+                peer = warm(name, options, nginx.url, away)
                 found[f"{name} {peer.tool.version}, nginx"] = peer
             except TROUBLE as error:
                 part.notes.append(f"left out: {name}: {why_not(error)}")
         yield found
     finally:
-        stop()
+        nginx.stop()
 
 
 def silent(part: Part, options: Options, work: Reference) -> None:

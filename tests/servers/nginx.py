@@ -17,7 +17,8 @@ http {{
     server {{
         listen 127.0.0.1:{port}{tls};
         root {base}/data;
-        location / {{ dav_methods PUT DELETE; create_full_put_path on; {auth} }}
+        dav_methods PUT DELETE; create_full_put_path on; {auth}
+        {more}
     }}
 }}
 """
@@ -27,6 +28,7 @@ class Nginx(Server):
     """`url` is the cache's; what it holds is below `data`. `password_file`: in the form of htpasswd.
 
     `tls` is its certificate: then it wants one of each client that `clients` vouches for. `token`: the bearer's.
+    `more` is what else its configuration says of the server.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Nginx(Server):
         tls: Pair | None = None,
         clients: Path | None = None,
         token: str = "",
+        more: str = "",
     ) -> None:
         port = free_port()
         for name in ("data", "tmp"):
@@ -51,7 +54,7 @@ class Nginx(Server):
                 listens += f"; ssl_verify_client on; ssl_client_certificate {clients}"
         user = "user root;" if os.geteuid() == 0 else ""
         config = base / "nginx.conf"
-        config.write_text(_CONFIG.format(base=base, port=port, auth=auth, user=user, tls=listens))
+        config.write_text(_CONFIG.format(base=base, port=port, auth=auth, user=user, tls=listens, more=more))
         self.data = base / "data"
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         super().__init__([program("nginx"), "-e", base / "error.log", "-c", config], port, base / "log")

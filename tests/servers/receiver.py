@@ -4,8 +4,10 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from servers.threaded import Threaded
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Received:
     body: Any
 
 
-class Receiver:
+class Receiver(Threaded):
     """`received` in order of arrival. `answer` is the status of the next answers; None: it hangs until it is told
     something else or stops."""
 
@@ -38,17 +40,8 @@ class Receiver:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(Handler)
 
     def stop(self) -> None:
         self.go.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().stop()

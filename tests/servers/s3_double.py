@@ -5,8 +5,10 @@ import re
 import threading
 from dataclasses import dataclass
 from hashlib import md5
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from servers.threaded import Threaded
 
 
 @dataclass
@@ -18,7 +20,7 @@ class _Kept:
         return md5(self.content, usedforsecurity=False).hexdigest()
 
 
-class S3Double:
+class S3Double(Threaded):
     """`url` is the endpoint. `conditions`: "none" or "unquoted"."""
 
     def __init__(self, conditions: str) -> None:
@@ -70,16 +72,4 @@ class S3Double:
                 if self.command != "HEAD":
                     self.wfile.write(body)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Handler)
