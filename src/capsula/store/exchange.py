@@ -60,6 +60,13 @@ class Connection:
         self, verb: str, target: str, headers: Mapping[str, str], body: IO[bytes] | bytes | None
     ) -> Answer:
         """`headers` have to tell the length of the body."""
+        self.send(verb, target, headers, body)
+        return self.answer(verb)
+
+    def send(
+        self, verb: str, target: str, headers: Mapping[str, str], body: IO[bytes] | bytes | None = None
+    ) -> None:
+        """One request, and not another before all of its answer has been read."""
         if self._proxy is not None and self._context is None:
             target = f"http://{self._name()}{target}"
             headers = {**headers, **self._proxy.headers}
@@ -80,6 +87,12 @@ class Connection:
         if body is not None and not isinstance(body, bytes):
             while piece := body.read(_CHUNK):
                 self._socket.sendall(piece)
+
+    def answer(self, verb: str) -> Answer:
+        """To what was sent."""
+        if self._socket is None:
+            raise ConnectionResetError("nothing has been asked")
+        self._socket.settimeout(self.seconds)
         return Answer(self._socket, has_body=verb != "HEAD")
 
     def close(self) -> None:

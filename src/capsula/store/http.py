@@ -7,6 +7,7 @@ connections are kept open and used at once. https://bazel.build/remote/caching#h
 from __future__ import annotations
 
 import os
+import time
 from _thread import allocate_lock
 
 from capsula.core.names import printable
@@ -17,14 +18,14 @@ from capsula.store.address import parts_of, unquoted
 from capsula.store.exchange import Connection, Unintelligible
 from capsula.store.guard import SILENCE_SECONDS, in_time
 from capsula.store.handshake import refusal
-from capsula.store.parallel import each
+from capsula.store.parallel import each, share
 from capsula.store.proxies import proxy_for
 from capsula.store.receive import receiving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO
 
     from capsula.core.digest import Digest
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 12
 CHUNK = 1 << 18
+# How many more blobs a near server is asked for while one is read: what it answers in so many seconds is there when it
+# is wanted. Small ones only: what isn't read for long is broken off by a server.
+_AHEAD = 4
+_NEAR = 0.002
 # An entry is a few kilobytes for each hundred outputs; beyond this it is none.
 _LARGEST_ENTRY = 64 << 20
 _IN_CLEAR = "what is sent can be read on the way: https:// can't"
@@ -111,8 +116,8 @@ class HttpStore:
     def fetch(
         self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
     ) -> None:
-        def get(digest: Digest) -> None:
-            with self._ask("GET", f"/cas/{digest.hash}", deadline) as answer:
+        def get(digest: Digest, asked: Connection | None = None) -> None:
+            with self._ask("GET", f"/cas/{digest.hash}", deadline, asked=asked) as answer:
                 if answer.status == 404:
                     raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}")
                 self._expect(answer, (200,))
@@ -121,14 +126,18 @@ class HttpStore:
                         in_time(self.name, deadline)
                         receiver.write(piece)
 
-        each(digests, get, CONNECTIONS, at_first=1)
+        small = [digest for digest in digests if digest.size_bytes <= CHUNK]
+        more: list[None] = [None] * _AHEAD
+        share(small, lambda mine: self._get_ahead(mine, get, deadline, more), CONNECTIONS, at_first=1)
+        each([digest for digest in digests if digest.size_bytes > CHUNK], get, CONNECTIONS, at_first=1)
 
     def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
         def put(digest: Digest) -> None:
-            with open(path_of(digest), "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                with self._ask("PUT", f"/cas/{digest.hash}", deadline, file, size) as answer:
-                    self._expect(answer, (200, 201, 202, 204))
+            with (
+                open(path_of(digest), "rb") as file,
+                self._ask("PUT", f"/cas/{digest.hash}", deadline, file) as answer,
+            ):
+                self._expect(answer, (200, 201, 202, 204))
 
         each(digests, put, CONNECTIONS, at_first=1)
 
@@ -152,31 +161,96 @@ class HttpStore:
         for connection in idle:
             connection.close()
 
+    def _get_ahead(
+        self,
+        digests: Iterator[Digest],
+        get: Callable[[Digest, Connection], None],
+        deadline: float,
+        more: list[None],
+    ) -> None:
+        """Get them one by one, from a server that is near with the next ones asked for meanwhile, each on a connection
+        of its own: while one is digested, the others come. `more` has one for each connection that may be added."""
+        asked: list[tuple[Digest, Connection]] = []
+        most, failed = 1, None
+        try:
+            while True:
+                while len(asked) < most and (digest := next(digests, None)) is not None:
+                    asked.append((digest, self._asked(f"/cas/{digest.hash}", deadline)))
+                if not asked:
+                    break
+                began = time.monotonic()
+                try:
+                    get(*asked.pop(0))
+                except StoreUnreachable:
+                    raise
+                except StoreError as error:
+                    # That of the others nothing can be had isn't said: those that were asked for come.
+                    failed, most = failed or error, 0
+                if 0 < most <= _AHEAD and time.monotonic() - began < _NEAR and more:
+                    more.pop()
+                    most += 1
+        finally:
+            for _, connection in asked:
+                connection.close()
+        if failed is not None:
+            raise failed
+
+    def _asked(self, path: str, deadline: float) -> Connection:
+        """A connection on which an answer will come; closed when it couldn't be asked. Whoever wants the answer finds
+        out why, if it is so still."""
+        connection = self._connection(min(in_time(self.name, deadline), SILENCE_SECONDS))
+        try:
+            connection.send("GET", self._path + path, self._headers)
+        except (OSError, Unintelligible):
+            connection.close()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def _ask(
-        self, verb: str, path: str, deadline: float, body: IO[bytes] | bytes | None = None, size: int = 0
+        self,
+        verb: str,
+        path: str,
+        deadline: float,
+        body: IO[bytes] | bytes | None = None,
+        asked: Connection | None = None,
     ) -> _Exchange:
-        return _Exchange(self.name, *self._answer(verb, path, deadline, body, size), self._keep)
+        """`asked`: a connection on which that was sent already."""
+        return _Exchange(self.name, *self._answer(verb, path, deadline, body, asked), self._keep)
 
     def _keep(self, connection: Connection) -> None:
         with self._lock:
             self._idle.append(connection)
 
     def _answer(
-        self, verb: str, path: str, deadline: float, body: IO[bytes] | bytes | None, size: int
+        self,
+        verb: str,
+        path: str,
+        deadline: float,
+        body: IO[bytes] | bytes | None,
+        asked: Connection | None,
     ) -> tuple[Connection, Answer]:
         """Its head. A connection that was kept may have been closed meanwhile (servers do so after a minute): that is
         no failure, and the next is used, in the end a new one."""
         headers = dict(self._headers)
         if body is not None:
             headers["Content-Type"] = "application/octet-stream"
-            headers["Content-Length"] = str(len(body) if isinstance(body, bytes) else size)
+            size = len(body) if isinstance(body, bytes) else os.fstat(body.fileno()).st_size
+            headers["Content-Length"] = str(size)
         while True:
-            connection = self._connection(min(in_time(self.name, deadline), SILENCE_SECONDS))
-            was_open = connection.is_open
+            seconds = min(in_time(self.name, deadline), SILENCE_SECONDS)
+            if asked is not None and asked.is_open:
+                connection, was_open, asked.seconds = asked, True, seconds
+            else:
+                connection = self._connection(seconds)
+                was_open, asked = connection.is_open, None
             try:
-                if body is not None and not isinstance(body, bytes):
-                    body.seek(0)
-                return connection, connection.ask(verb, self._path + path, headers, body)
+                if asked is None:
+                    if body is not None and not isinstance(body, bytes):
+                        body.seek(0)
+                    connection.send(verb, self._path + path, headers, body)
+                return connection, connection.answer(verb)
             except (OSError, Unintelligible) as error:
                 connection.close()
                 if self._is_secure and (refused := refusal(self.name, str(error))):

@@ -11,7 +11,7 @@ from _thread import allocate_lock, start_new_thread
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import TypeVar
 
     T = TypeVar("T")
@@ -27,26 +27,40 @@ def each(items: Iterable[T], work: Callable[[T], object], workers: int, *, at_fi
 
     With `at_first`, so many threads begin, and as many again whenever they turn out to be mostly waiting.
     """
+
+    def work_through(mine: Iterator[T]) -> None:
+        for item in mine:
+            work(item)
+
+    share(items, work_through, workers, at_first=at_first)
+
+
+def share(
+    items: Iterable[T], work: Callable[[Iterator[T]], object], workers: int, *, at_first: int = 0
+) -> None:
+    """The same, by threads that each take from what is left until there is nothing, or one has raised."""
     todo = list(items)
     if len(todo) < 2 or workers < 2:
-        for item in todo:
-            work(item)
+        work(iter(todo))
         return
     pending = iter(todo)
     begun: list[T] = []
     errors: list[BaseException] = []
     turn = allocate_lock()
 
+    def left() -> Iterator[T]:
+        while not errors:
+            with turn:
+                try:
+                    item = next(pending)
+                except StopIteration:
+                    return
+                begun.append(item)
+            yield item
+
     def run(done: LockType) -> None:
         try:
-            while not errors:
-                with turn:
-                    try:
-                        item = next(pending)
-                    except StopIteration:
-                        return
-                    begun.append(item)
-                work(item)
+            work(left())
         except BaseException as error:
             errors.append(error)
         finally:
