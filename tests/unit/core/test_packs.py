@@ -140,6 +140,36 @@ def test_a_head_that_lies_is_not_waited_for() -> None:
         list(cutting.cut(b"capsula-pack1\n\x7f\xff\xff\xff"))
 
 
+def test_many_members_in_one_piece_are_not_copied() -> None:
+    content = packed(blobs(100, 10))
+    cutting = Cutting(Digest("0" * 64, len(content)))
+    assert list(cutting.cut(content[:-900])) != []
+    piece = content[-900:]
+    parts = [part for _, part, _ in cutting.cut(piece)]
+    assert len(parts) == 90
+    assert all(isinstance(part, memoryview) and part.obj is piece for part in parts)
+
+
+def test_what_is_no_blob_or_too_large_for_a_pack_is_not_asked_for() -> None:
+    wanted = Digest("8" * 64, 1)
+    for name in (
+        "",
+        "..",
+        "../../ac/" + "a" * 64,
+        "a" * 63,
+        "a" * 65,
+        "A" * 64,
+        "\0" * 64,
+        "\xe9" * 64,
+        "a/" * 32,
+    ):
+        known = packs_of(with_packs(NONE, [Pack("0000", Digest(name, 1000))]))
+        assert known.split([wanted]) == ([wanted], {}), name
+    for size, is_asked in ((0, False), (8 * SIZE, True), (8 * SIZE + 1, False)):
+        known = packs_of(with_packs(NONE, [Pack("0000", Digest("a" * 64, size))]))
+        assert bool(known.split([wanted])[1]) == is_asked, size
+
+
 def test_what_an_entry_says_of_its_packs_may_be_anything() -> None:
     for said in (
         b"",
