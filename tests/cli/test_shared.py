@@ -1,7 +1,9 @@
 """Stores that machines share, through the installed commands, on real servers of all three protocols."""
 
+import os
 import shlex
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -94,6 +96,18 @@ def test_another_machine_gets_what_one_has_made(ws, shared) -> None:
     # From now on it is here.
     shutil.rmtree(ws.path("out"))
     assert ws.capsule(*ASK, *(shared[2:] if shared[1].startswith("grpc") else ()), do=DO).ran == 0
+
+
+def test_a_signal_reaches_the_command_whatever_threads_the_library_has(ws, shared) -> None:
+    ws.write("in.txt", "signal")
+    ws.write("capsula.toml")
+    begun = ws.path("begun")
+    os.mkfifo(begun)
+    process = ws.start(*shared, *ASK, do="echo > begun; exec cat begun", start_new_session=True)
+    begun.read_bytes()
+    process.terminate()
+    # The command's end, not ours.
+    assert (process.wait(60), process.communicate()) == (128 + signal.SIGTERM, (b"", b""))
 
 
 def test_the_doctor_finds_it_well(ws, shared) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import time
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock
 
 from capsula.core.digest import sha256
 from capsula.core.names import printable
 from capsula.errors import CapsulaError, StoreError, StoreUnreachable
 from capsula.store.layout import REMOTES, make_directories
+from capsula.store.threads import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Guarded:
                 done.release()
 
         in_time(self.name, deadline)
-        start_new_thread(run, ())
+        start(run)
         while not done.acquire(timeout=max(0.0, min(deadline, patience()) - time.monotonic())):
             in_time(self.name, deadline)
             if patience() <= time.monotonic():
