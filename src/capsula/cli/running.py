@@ -34,6 +34,8 @@ class Running:
         self._log_limit = log_limit
         self._summary = summary
         self._came = False
+        # What others may be waiting for isn't left behind.
+        self.let_go: Callable[[], None] = lambda: None
 
     def run(self, command: tuple[str, ...]) -> Outcome:
         wanted = child_environment(self.environ)
@@ -65,6 +67,7 @@ class Running:
             ):
                 os.unlink(log.path)
         recorder.leave(status(outcome), {**self._summary(), **result(outcome)})
+        self.let_go()
         os._exit(outcome.exit_code)
 
     def resources(self, outcome: ports.Outcome) -> dict[str, Any]:

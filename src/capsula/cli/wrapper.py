@@ -191,6 +191,8 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
     from capsula.cli.record import watched_places
 
     settings, watched = session.settings, watched_places(session)
+    if session.remotes is not None:
+        session.remotes.holds = lambda: _let_go_first(session)
     report = engine.run(session.recipe, session.policy, session.world)
     session.remove_spools()
     code = exit_code(session, report)
@@ -233,6 +235,13 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
     if report.signal == _signal.SIGINT and posix.isatty(0):
         _end_by_interrupt()
     return code
+
+
+def _let_go_first(session: Session) -> None:
+    from capsula.cli.leaving import let_go_first
+
+    if session.remotes is not None:
+        let_go_first(session.remotes.let_go)
 
 
 def _show_where(error: BaseException) -> None:

@@ -168,7 +168,7 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             "only.", default="10m"),
         Option("lease_time", "", DURATION, "TIME",
             "After how long without a sign of life from this machine others wait for it no longer. 0: they are told "
-            "nothing.", default="30s"),
+            "nothing.", default="20s"),
         Option("strict_remote", "", SWITCH, "",
             "When a remote store can't be used, exit with code 125 instead of running the command without it."),
         Option("allow_secrets", "", SWITCH, "",

@@ -122,16 +122,28 @@ def compose(
     past, run_id, host = PastActions(store_root), new_run_id(), posix.uname().nodename
     scope = "" if settings.capsule_id else root
     flight: Flight = Flights(store_root)
+    late = None
     if remotes is not None:
-        named = f"{recipe.capsule_id}\0{scope}"
-        flight = remotes.flight(flight, run_id, host, lambda: _seconds_last(store_root, past.recent(named)))
+        named, late = f"{recipe.capsule_id}\0{scope}", _leaving(remotes)
+        flight = remotes.flight(
+            Flights(store_root, run_id, host),
+            run_id,
+            host,
+            recipe.capsule_id,
+            lambda: _seconds_last(store_root, past.recent(named)),
+        )
     world = engine.World(
         tree=workspace,
         blobs=blobs,
         cache=cache,
         context=lambda inputs: find_context(recipe, inputs, environ),
         execute=lambda inputs_hash: execute(
-            recipe, session.environment(environ), inputs_hash, store_root if keep else None, spools
+            recipe,
+            session.environment(environ),
+            inputs_hash,
+            store_root if keep else None,
+            spools,
+            late=late,
         ),
         replay=_replay,
         bury=lambda path: _bury(store_root, recipe.capsule_id, path),
@@ -303,6 +315,18 @@ def execute(
         log.path for log in (outcome.stdout, outcome.stderr) if log is not None and log.path is not None
     ]
     return outcome
+
+
+def _leaving(remotes: "Remotes") -> "Callable[[process.Outcome], None]":
+    """What a signal does that comes after the command's end: it ends us at once, but nobody is left waiting for us."""
+
+    def leave(outcome: "process.Outcome") -> None:
+        try:
+            remotes.let_go()
+        finally:
+            posix._exit(outcome.exit_code)
+
+    return leave
 
 
 def _load_what_follows() -> None:

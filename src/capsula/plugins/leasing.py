@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from capsula.store.lease import Terms
@@ -10,33 +12,55 @@ from capsula.store.lease import Terms
 if TYPE_CHECKING:
     from capsula.config.settings import Settings
 
+# Somebody may have kept a signed lease, and write it again. After this time by our clock that is of no use; a machine
+# whose clock is as far behind isn't waited for.
+_FRESH_SECONDS = 900
 
-def terms(settings: Settings, run: str, host: str, expects: Callable[[], float | None]) -> Terms:
+
+def terms(
+    settings: Settings, run: str, host: str, capsule_id: str, expects: Callable[[], float | None]
+) -> Terms:
     mode = settings.remote_mode
-    return Terms(
+    given = Terms(
         run=run,
         host=host,
         seconds=settings.lease_time if "w" in mode else 0.0,
         wait=settings.lease_wait if "r" in mode else 0.0,
-        key=lambda: _own_key(settings),
-        believed=lambda: _believed(settings),
         expects=expects,
+        # What another process sends in our place is on its way when ours is gone.
+        ends_with_process=settings.upload != "background",
     )
+    if settings.sign_key:
+        given.sign = _signs(settings)
+    if settings.trust:
+        given.believes = _believes(settings, capsule_id)
+    return given
 
 
-def _own_key(settings: Settings) -> str:
-    """The id of the key that we sign with, "" if we don't."""
-    if not settings.sign_key:
-        return ""
-    from capsula.plugins.signing import key_of
+def _signs(settings: Settings) -> Callable[[bytes], bytes]:
+    @cache
+    def signer() -> Callable[[bytes], bytes]:
+        from capsula.plugins.signing import signing
 
-    return key_of(settings.sign_key)
+        return signing(settings)
+
+    def sign(statement: bytes) -> bytes:
+        return signer()(statement)
+
+    return sign
 
 
-def _believed(settings: Settings) -> frozenset[str] | None:
-    """The ids of the keys whose results we take; None: whoever made them."""
-    if not settings.trust:
-        return None
-    from capsula.config.trust import read_trust
+def _believes(settings: Settings, capsule_id: str) -> Callable[[bytes, bytes], bool]:
+    """As a result of this capsule would be that has this signature."""
 
-    return frozenset(filter(None, (*read_trust(settings.trust).keys, _own_key(settings))))
+    @cache
+    def doubts() -> Callable[[bytes, bytes, float], str]:
+        from capsula.plugins.signing import doubting
+
+        return doubting(settings, capsule_id)
+
+    def believes(statement: bytes, signature: bytes) -> bool:
+        # Most that aren't are of those who have no key: no library is loaded to find that out.
+        return signature != b"" and not doubts()(statement, signature, time.time() - _FRESH_SECONDS)
+
+    return believes

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from capsula.config.settings import Settings
     from capsula.core.digest import Digest
     from capsula.ports import Flight, Remote
-    from capsula.store.lease import SharedFlight
+    from capsula.store.flight import Flights
     from capsula.store.outbox import Outbox
+    from capsula.store.shared_flight import SharedFlight
 
 LOCAL = ("disk", "dummy")
 S3_OPTIONS = (
@@ -69,6 +70,8 @@ class Remotes:
         self._settings = settings
         self._say = say
         self._flight: LateFlight | None = None
+        # Called when there is something from now on that a signal to end shouldn't leave behind; `let_go` removes it.
+        self.holds: Callable[[], None] = lambda: None
         self._is_handed_on = False
         near = DiskStore(self.scratch or root, now=time.time)
         self.stores = list(_opened(settings, root, say))
@@ -104,7 +107,9 @@ class Remotes:
         """The name of the remote that a result came from, "" if it was on this machine."""
         return self.tiers.came_from(action)
 
-    def flight(self, near: Flight, run: str, host: str, expects: Callable[[], float | None]) -> Flight:
+    def flight(
+        self, near: Flights, run: str, host: str, capsule_id: str, expects: Callable[[], float | None]
+    ) -> Flight:
         """That of this machine, and around it one for all machines where a remote can have leases."""
         settings = self._settings
         if settings.placebo or not (settings.lease_wait or settings.lease_time):
@@ -112,19 +117,26 @@ class Remotes:
 
         def opened() -> SharedFlight:
             from capsula.plugins.leasing import terms
-            from capsula.store.lease import SharedFlight
+            from capsula.store.shared_flight import SharedFlight
 
             return SharedFlight(
                 near,
                 lambda: [remote for remote in self.stores if not remote.is_left_alone()],
-                terms(settings, run, host, expects),
+                terms(settings, run, host, capsule_id, expects),
                 is_here=lambda action: os.path.exists(entry_path(self.scratch or self.root, action.hash)),
                 ask_again=self.tiers.ask_again,
-                say=self._say,
+                died=lambda: near.died,
+                say=self._say if settings.verbose else lambda text: None,  # noqa: ARG005 - as the other is called
+                holds=self.holds,
             )
 
         self._flight = LateFlight(opened)
         return self._flight
+
+    def let_go(self) -> None:
+        """We are about to end, and make no result any more. A signal may have us do it at any moment."""
+        if self._flight is not None:
+            self._flight.release(remove=True)
 
     def _outbox(self, remote: Guarded) -> Outbox:
         """What only this run has can't be sent by a later one, and what waits here isn't in what this run has."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from capsula.config.trust import read_trust
 from capsula.errors import UsageError
 from capsula.plugins.certificates import read
-from capsula.store.signed import Claim, Signed, Signer, key_id, read_private
+from capsula.store.signed import Claim, Signed, Signer, Trust, read_private, vouch, why_not_vouched
 
 if TYPE_CHECKING:
     from capsula.config.settings import Settings
@@ -22,14 +23,30 @@ def signed(remote: Remote, settings: Settings) -> Remote:
     signer = None
     if settings.sign_key:
         builder = settings.builder or f"{_user(os.environ)}@{os.uname().nodename}"
-        claim = Claim("", builder, settings.ref or _ref(os.environ), _run(os.environ), settings.tier, 0)
-        signer = Signer(_private(settings.sign_key), claim)
+        signer = _signer(settings, builder, _run(os.environ))
     return Signed(remote, signer, read_trust(settings.trust) if settings.trust else None)
 
 
-def key_of(sign_key: str) -> str:
-    """The id of the key that is meant by --sign_key."""
-    return key_id(Signer(_private(sign_key), Claim("", "", "", "", "", 0)).public)
+def signing(settings: Settings) -> Callable[[bytes], bytes]:
+    """What signs statements that are no results. Who makes it isn't said: that is for those who get a result."""
+    signer = _signer(settings, "", "")
+    return lambda statement: vouch(statement, signer, int(time.time()))
+
+
+def doubting(settings: Settings, capsule_id: str) -> Callable[[bytes, bytes, float], str]:
+    """Why such a statement (with its signature, since then) isn't believed, "" if it is."""
+    trust = read_trust(settings.trust) if settings.trust else Trust()
+    own = _signer(settings, "", "").public if settings.sign_key else None
+
+    def why(statement: bytes, signature: bytes, since: float) -> str:
+        return why_not_vouched(signature, statement, lambda: capsule_id, trust, own, since=since)
+
+    return why
+
+
+def _signer(settings: Settings, builder: str, run: str) -> Signer:
+    claim = Claim("", builder, settings.ref or _ref(os.environ), run, settings.tier, 0)
+    return Signer(_private(settings.sign_key or ""), claim)
 
 
 def _private(sign_key: str) -> Ed25519PrivateKey:

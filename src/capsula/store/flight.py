@@ -5,6 +5,9 @@ import posix
 
 from capsula.store.layout import LOCKS, open_making
 
+# The number of the process that holds it, and after it so many of those that died here.
+_HEAD, _MOST = 20, 8
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,13 +21,20 @@ class Flights:
     The files stay where they are (unlinking one would let two processes hold "the same" lock on different files); a
     sweep removes old ones. Where no lock can be had (a read-only store, a file system without locks) nobody waits: two
     runs at once are a waste, not a wrong result. A root of "" is no store at all.
+
+    A named `run` writes its name into the file while it holds the lock. Who finds one there, and has the lock, knows
+    that this one is gone and didn't leave: `died` are the names of all these, for those who wait elsewhere for one.
     """
 
-    __slots__ = ("_fd", "_root")
+    __slots__ = ("_fd", "_host", "_kept", "_root", "_run", "died")
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, run: str = "", host: str = "") -> None:
         self._root = root
+        self._run = run
+        self._host = host
         self._fd = -1
+        self._kept = 0
+        self.died: frozenset[str] = frozenset()
 
     def enter(self, action: "Digest", waiting: "Callable[[str], None]") -> bool:
         if not self._root:
@@ -45,16 +55,22 @@ class Flights:
                 waiting(f"process {holder}" if holder else "another process")
                 posix.lseek(self._fd, 0, 0)
                 posix.lockf(self._fd, posix.F_LOCK, 0)
-            posix.ftruncate(self._fd, 0)
-            posix.pwrite(self._fd, b"%d\n" % posix.getpid(), 0)
+            posix.pwrite(self._fd, b"%-*d\n" % (_HEAD - 1, posix.getpid()), 0)
+            if self._run:
+                self._sign()
         except OSError:
             self.leave()
         return waited
 
     def leave(self) -> None:
         if self._fd >= 0:
+            try:
+                if self._kept:
+                    posix.ftruncate(self._fd, self._kept)
+            except OSError:
+                pass  # what stays is the name of a run that is gone all the same
             posix.close(self._fd)
-            self._fd = -1
+            self._fd, self._kept = -1, 0
 
     def _try(self) -> bool:
         try:
@@ -67,9 +83,28 @@ class Flights:
 
     def _holder(self) -> int:
         try:
-            return int(posix.pread(self._fd, 20, 0) or b"0")
+            return int(posix.pread(self._fd, _HEAD, 0) or b"0")
         except ValueError:
             return 0
+
+    def _sign(self) -> None:
+        """Note who died here, and that we are at it. A lock tells of processes under this kernel, and of those before
+        it on the same machine; what another machine wrote into a store that both have is no sign of anything."""
+        from capsula.store.life import boot
+
+        boots, host = boot().encode() or b"-", self._host.encode("utf-8", "replace")
+        rows = posix.pread(self._fd, 4096, _HEAD).splitlines()[-_MOST:]
+        died = []
+        for row in rows:
+            run, its_boot, its_host = (*row.split(b" ", 2), b"", b"")[:3]
+            if (its_boot == boots and boots != b"-") or (its_host == host and host):
+                died.append(run.decode("ascii", "replace"))
+        self.died = frozenset(died)
+        kept = b"".join([row + b"\n" for row in rows])
+        own = b" ".join([self._run.encode(), boots, host.replace(b"\n", b" ")]) + b"\n"
+        posix.ftruncate(self._fd, _HEAD)
+        posix.pwrite(self._fd, kept + own, _HEAD)
+        self._kept = _HEAD + len(kept)
 
 
 def ancestors() -> set[int]:

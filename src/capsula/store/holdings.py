@@ -90,9 +90,25 @@ class ObjectHoldings:
             try:
                 return float(obstore.head(self._entries, path)["last_modified"].timestamp())
             finally:
-                obstore.delete(self._entries, path)
+                self._clear(path)
         except (BaseError, PermissionError, OSError) as error:
             raise self._refused(error) from error
+
+    def age(self, kind: str, name: str) -> float | None:
+        now = self.now()
+        store = self._downloads if kind == BLOBS else self._entries
+        try:
+            return now - float(obstore.head(store, self._path(kind, name))["last_modified"].timestamp())
+        except FileNotFoundError:
+            return None
+        except (BaseError, PermissionError, OSError) as error:
+            raise self._refused(error) from error
+
+    def _clear(self, path: str) -> None:
+        try:
+            obstore.delete(self._entries, path)
+        except (BaseError, PermissionError, OSError):
+            return  # who may write needn't be allowed to remove; what stays, gc removes
 
     def _write(self, path: str, content: bytes, over: object | None) -> object | None:
         try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from capsula.core.digest import Digest
     from capsula.ports import Remote
-    from capsula.store.lease import SharedFlight
+    from capsula.store.shared_flight import SharedFlight
 
 
 class Late(Passing):

@@ -136,14 +136,18 @@ class Signed(Passing):
 
 
 def sign(action: Digest, result: ActionResult, signer: Signer, seconds: int) -> ActionResult:
-    claim = replace(signer.claim, statement=_statement(action, result), seconds=seconds)
-    payload = claim.to_bytes()
+    return with_attached(result, TYPE_URL, vouch(statement(action, result), signer, seconds))
+
+
+def vouch(said: bytes, signer: Signer, seconds: int) -> bytes:
+    """The signature of a statement, with the claim and the key."""
+    payload = replace(signer.claim, statement=sha256(said).hexdigest(), seconds=seconds).to_bytes()
     facts: list[Fact] = [
         ("claim", payload.hex()),
         ("key", key_id(signer.public)),
         ("signature", signer.private.sign(payload).hex()),
     ]
-    return with_attached(result, TYPE_URL, pack(facts))
+    return pack(facts)
 
 
 def why_not(action: Digest, result: ActionResult, trust: Trust, own: bytes | None) -> str:
@@ -151,6 +155,21 @@ def why_not(action: Digest, result: ActionResult, trust: Trust, own: bytes | Non
     value = attached(result, TYPE_URL)
     if value is None:
         return "nobody has signed it"
+    return why_not_vouched(
+        value, statement(action, result), lambda: origin_from(origin_of(result)).capsule_id, trust, own
+    )
+
+
+def why_not_vouched(
+    value: bytes,
+    said: bytes,
+    capsule_id: Callable[[], str],
+    trust: Trust,
+    own: bytes | None,
+    *,
+    since: float = 0.0,
+) -> str:
+    """The same of any statement and its signature, which is none if it was made before `since`."""
     try:
         claim, key_name = claim_from(
             value, (*[key.public for key in trust.keys.values()], *([own] if own else []))
@@ -159,12 +178,13 @@ def why_not(action: Digest, result: ActionResult, trust: Trust, own: bytes | Non
         return "its signature isn't right"
     if claim is None:
         return f"it is signed by {key_name}, a key that isn't known here"
-    if claim.statement != _statement(action, result):
+    if claim.statement != sha256(said).hexdigest():
         return "its signature is of something else"
+    if claim.seconds < since:
+        return "its signature is too old"
     if own is not None and key_name == key_id(own):
         return ""
-    key = trust.keys[key_name]
-    return _what_it_may_not(key, claim, origin_from(origin_of(result)).capsule_id, trust)
+    return _what_it_may_not(trust.keys[key_name], claim, capsule_id(), trust)
 
 
 def _what_it_may_not(key: TrustedKey, claim: Claim, capsule_id: str, trust: Trust) -> str:
@@ -204,10 +224,6 @@ def read_claim(payload: bytes) -> Claim:
     names = ("statement", "builder", "ref", "run", "tier")
     stated, builder, ref, run, tier = (said[name] for name in names)
     return Claim(stated, builder, ref, run, tier, int(said["time"]))
-
-
-def _statement(action: Digest, result: ActionResult) -> str:
-    return sha256(statement(action, result)).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------ keys

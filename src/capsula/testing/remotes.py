@@ -120,10 +120,16 @@ class MemoryHoldings:
             if self._kinds[kind].get(name) != over:
                 return None
             self._kinds[kind][name] = content
+            self._remote.times[kind, name] = self._remote.clock
             return content
 
     def now(self) -> float:
         return self._remote.clock
+
+    def age(self, kind: str, name: str) -> float | None:
+        if name not in self._kinds[kind]:
+            return None
+        return self._remote.clock - self._remote.times.get((kind, name), 0.0)
 
 
 class Desk:
@@ -324,8 +330,12 @@ class RemoteContract:
         second = holdings.write("lease", name, b"second", first)
         assert second is not None
         assert holdings.read("lease", name) == (b"second", second)
+        age = holdings.age("lease", name)
+        assert age is not None
+        assert abs(age) < 100
         holdings.remove("lease", [name])
         assert holdings.read("lease", name) is None
+        assert holdings.age("lease", name) is None
 
     def test_of_many_who_write_on_condition_one_is_first(self, remote: Remote) -> None:
         holdings = remote.holdings()

@@ -91,7 +91,7 @@ class Scene:
 
     # ------------------------------------------------------------------------------------------------ the command
 
-    def execute(self, recipe: Any, environ: dict[bytes, bytes], inputs_hash: str, *_: Any) -> Any:
+    def execute(self, recipe: Any, environ: dict[bytes, bytes], inputs_hash: str, *_: Any, **__: Any) -> Any:
         """What the command does. It depends on its declared inputs and variables, and sometimes on chance."""
         self.runs += 1
         self.meanwhile()

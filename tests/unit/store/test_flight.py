@@ -25,12 +25,12 @@ import sys
 sys.path.insert(0, {str(Path(capsula.__file__).parent.parent)!r})
 from capsula.core.digest import Digest
 from capsula.store.flight import Flights
-root, key, how = sys.argv[1:]
-flights = Flights(root)
+root, key, how, *named = sys.argv[1:]
+flights = Flights(root, *named)
 def waiting(who):
     print("waiting", who.removeprefix("process "), flush=True)
 waited = flights.enter(Digest(key, 1), waiting)
-print("entered", waited, flush=True)
+print("entered", waited, *sorted(flights.died), flush=True)
 if how == "nest":
     import subprocess
     subprocess.run([sys.executable, sys.argv[0], root, key, "end"], check=True)
@@ -44,11 +44,13 @@ if how == "leave":
 
 
 class Process:
-    def __init__(self, root: str, key: str = KEY, how: str = "end") -> None:
+    def __init__(self, root: str, key: str = KEY, how: str = "end", *named: str) -> None:
         script = Path(root).with_name("holder.py")
         if not script.exists():  # writing it again would empty it under one that is just starting
             script.write_text(HOLDER)
-        self.popen = Popen([sys.executable, script, root, key, how], stdin=PIPE, stdout=PIPE, text=True)
+        self.popen = Popen(
+            [sys.executable, script, root, key, how, *named], stdin=PIPE, stdout=PIPE, text=True
+        )
 
     def says(self) -> str:
         """Its next line."""
@@ -77,8 +79,8 @@ class Process:
 def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     started: list[Process] = []
 
-    def start(key: str = KEY, how: str = "end") -> Process:
-        started.append(Process(str(tmp_path / "store"), key, how))
+    def start(key: str = KEY, how: str = "end", *named: str) -> Process:
+        started.append(Process(str(tmp_path / "store"), key, how, *named))
         return started[-1]
 
     yield start
@@ -156,7 +158,7 @@ def test_who_waits_is_told_for_whom_also_after_others(start: Callable[..., Proce
     lock.write_text("999999999999\n")  # one who was here long ago, with a longer number
     first = start()
     assert first.says() == "entered False"
-    assert lock.read_text() == f"{first.popen.pid}\n"
+    assert int(lock.read_text()) == first.popen.pid
     assert start().says() == f"waiting {first.popen.pid}"
 
 
@@ -201,3 +203,45 @@ def test_the_lock_is_not_inherited(tmp_path: Path, start: Callable[..., Process]
     assert start().says() == "entered False"
     assert time.monotonic() - began < PATIENCE
     child.communicate(b"\n")
+
+
+def test_who_died_here_without_leaving_is_known_to_those_who_come(start: Callable[..., Process]) -> None:
+    first = start(KEY, "end", "r1", "host")
+    assert first.says() == "entered False"
+    waiting = start(KEY, "leave", "r2", "host")
+    assert waiting.says() == f"waiting {first.popen.pid}"
+    first.end()
+    assert waiting.says() == "entered True r1"
+    waiting.tell()
+    assert waiting.says() == "left"
+    # Who left in order isn't among them, who died stays, whoever comes in between.
+    unnamed = start()
+    assert unnamed.says() == "entered False"
+    unnamed.end()
+    assert start(KEY, "end", "r3", "host").says() == "entered False r1"
+
+
+def test_nothing_is_known_of_those_of_another_machine(tmp_path: Path) -> None:
+    """Both have the store, and their locks may not know of each other."""
+    lock = tmp_path / "locks" / KEY
+    lock.parent.mkdir()
+    lock.write_text(f"{1:<19}\nr1 {'-' * 36} there\nr2 other-boot here\nr3\n\nr4 - \n")
+    flights = Flights(str(tmp_path), "r5", "here")
+    flights.enter(ACTION, lambda who: pytest.fail(f"waited for {who}"))
+    assert flights.died == {"r2"}, "after a restart of this one"
+    rows = lock.read_text().splitlines()
+    assert int(rows[0]) == os.getpid()
+    assert rows[-1].split(" ")[::2] == ["r5", "here"]
+    flights.leave()
+    assert lock.read_text().splitlines() == rows[:-1]
+
+
+def test_few_of_them_are_remembered(tmp_path: Path) -> None:
+    lock = tmp_path / "locks" / KEY
+    lock.parent.mkdir()
+    lock.write_text(f"{1:<19}\n" + "".join(f"r{number} - here\n" for number in range(100)))
+    flights = Flights(str(tmp_path), "own", "here")
+    flights.enter(ACTION, lambda who: pytest.fail(f"waited for {who}"))
+    assert flights.died == {f"r{number}" for number in range(92, 100)}
+    flights.leave()
+    assert len(lock.read_text().splitlines()) == 9
