@@ -142,6 +142,7 @@ class Tiers:
         if absent:
             self._arrived = Arrivals(self.near, time.time)
             self._fetch(absent, source, max(patience, self._patience))
+            self._arrived.keep_meanwhile()
         if source is not None:
             self._brought = (action, result)
 
