@@ -64,11 +64,11 @@ WHOLE = RESTORED - {"capsula.cli.recalled", "capsula.store.burial"} | names(
 # Nothing of the result is here: it comes from an HTTP cache.
 FETCHED = WHOLE | names(
     """
-    __future__ capsula.config.words capsula.core.statement capsula.plugins.later capsula.plugins.remotes
-    capsula.store.address capsula.store.arrivals capsula.store.exchange capsula.store.guard
-    capsula.store.handshake capsula.store.http capsula.store.late capsula.store.parallel
+    __future__ capsula.config.words capsula.core.packs capsula.core.statement capsula.plugins.later
+    capsula.plugins.remotes capsula.store.address capsula.store.arrivals capsula.store.exchange
+    capsula.store.guard capsula.store.handshake capsula.store.http capsula.store.late capsula.store.parallel
     capsula.store.passing capsula.store.proxies capsula.store.receive capsula.store.sealed
-    capsula.store.tiers _socket
+    capsula.store.threads capsula.store.tiers _socket
     """
 )
 # Which of them knows SHA-256 is the interpreter's business.
