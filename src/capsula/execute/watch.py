@@ -33,7 +33,7 @@ class Watch:
             self._family = Family(mark)
         except OSError as error:
             self.trouble = f"there is no /proc to look into: {error.strerror}"
-        self._own_peak = _own_peak()
+        self._own_peak = 0
         self._last: Usage | None = None
         self._peak = self._processes = self._threads = self._count = 0
         self._cost = 0.0
@@ -46,6 +46,8 @@ class Watch:
     def begin(self, pid: int) -> None:
         """The command has been started. Whoever calls it has blocked the signals that the thread mustn't take."""
         self._began = time.monotonic()
+        # Now, as what we held when the command's process was made counts as its own.
+        self._own_peak = _own_peak()
         if self._family is None:
             return
         try:
