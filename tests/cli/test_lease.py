@@ -49,15 +49,17 @@ def test_two_machines_at_once_run_it_once(ws, pair) -> None:
 
 def test_a_command_that_is_known_to_be_long_is_held_before_it_runs(ws, pair) -> None:
     """Its last run here took long: so no second goes by in which another machine may begin as well."""
-    one = pair.machine("one", "--lease_time", "1s", is_open=False)
+    one = pair.machine("one", is_open=False)
     first = one.start()
     pair.until_held()
     while not ws.marks():
         assert first.poll() is None
-    # So often it is written again that more than a second has gone by since the command began.
-    pair.until_written(pair.beat() + 5)
+    with pytest.raises(subprocess.TimeoutExpired):
+        first.wait(1.1)
     one.end()
     assert ended(first)[0] == 0
+    # Nobody waits long for letting go: what a server is too slow for stays until it has ended.
+    left = pair.leases()
     (one.root / "in.txt").write_bytes(b"another")
     second = one.start()
     # Whoever opens the gate finds the command at work, and by then there is a lease.
@@ -65,8 +67,7 @@ def test_a_command_that_is_known_to_be_long_is_held_before_it_runs(ws, pair) -> 
         held = pair.leases()
         gate.write("go\n")
     assert ended(second)[0] == 0
-    assert len(held) == 1
-    assert pair.leases() == []
+    assert len({*held} - {*left}) == 1
 
 
 def test_when_the_holders_network_is_cut_the_other_goes_on(ws, pair) -> None:
