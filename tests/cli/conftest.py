@@ -1,14 +1,9 @@
-"""The black box: a workspace with a home and a cache of its own, and the installed commands to run in it.
-
-Nothing here imports the product. The commands are those beside the Python that runs the tests (`make test` puts them
-there), and what is known of a run is what anybody could see: exit code, stdout, stderr, whether the command ran, and
-the report of `--json`.
-"""
+"""The black box, as the tests of the commands have it. What is known of a run is what anybody could see: exit code,
+stdout, stderr, whether the command ran, and the report of `--json`."""
 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from blackbox import Place, text
 from cli.desk import Desk
+from recorded import Recorded
 
-SCRIPTS = Path(sys.executable).parent
 PATIENCE = 200
 MARK = ".capsula-vault"
 GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
@@ -52,43 +48,15 @@ class Done:
         return any(all(text in line for text in texts) for line in self.said)
 
 
-class Workspace:
-    """`root` is where commands run. What `do` is given to `capsule` is a shell script that leaves a mark in a log that
-    no capsule knows of, so that it shows how often it really ran."""
+class Workspace(Place):
+    """What the tests of the commands do there, and see."""
 
     def __init__(self, base: Path) -> None:
-        self.base = base
-        self.root = base / "work"
-        self.home = base / "home"
-        self.cache = base / "cache"
-        self.store = self.cache / "capsula"
-        self.mark = base / "ran"
-        self.root.mkdir(parents=True)
-        self.home.mkdir()
-        self.environ = {
-            "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
-            "HOME": str(self.home),
-            "XDG_CACHE_HOME": str(self.cache),
-            "MARK": str(self.mark),
-            "LC_ALL": "C.UTF-8",
-        }
-        self.prefix: tuple[str, ...] = ()
+        super().__init__(base)
         # Capsules that a test spoils itself are let be.
         self.spoiled: set[Path] = set()
-        self.started: list[subprocess.Popen[bytes]] = []
 
     # ------------------------------------------------------------------------------------------------ files
-
-    def path(self, name: str) -> Path:
-        return self.root / name
-
-    def write(self, name: str, content: str | bytes = "", mode: int | None = None) -> Path:
-        path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        if mode is not None:
-            path.chmod(mode)
-        return path
 
     def read(self, name: str) -> str:
         return self.path(name).read_bytes().decode(errors="surrogateescape")
@@ -105,11 +73,6 @@ class Workspace:
         )
 
     # ------------------------------------------------------------------------------------------------ runs
-
-    def argv(self, options: tuple[str, ...], do: str | None, command: tuple[str, ...]) -> list[str]:
-        if do is not None:
-            command = ("sh", "-c", f'echo ran >> "$MARK"; {do}')
-        return [*options, "--", *command] if command else [*options]
 
     def capsule(
         self,
@@ -193,18 +156,9 @@ class Workspace:
         environ: dict[str, str | None] = {**self.environ, **(more or {})}
         return {name: value for name, value in environ.items() if value is not None}
 
-    def marks(self) -> int:
-        try:
-            return self.mark.read_text().count("\n")
-        except FileNotFoundError:
-            return 0
-
     def records(self) -> list[tuple[str, int, int]]:
         found = [(path.name, path.stat()) for path in self.store.glob("recall/*")]
         return sorted((name, seen.st_ino, seen.st_mtime_ns) for name, seen in found)
-
-    def entries(self) -> list[Path]:
-        return sorted(path for path in self.store.glob("ac/*/*") if path.is_file())
 
     def blob(self, content: bytes) -> Path:
         import hashlib
@@ -220,20 +174,8 @@ class Workspace:
         return path
 
 
-def text(content: bytes | None) -> str:
-    return (content or b"").decode(errors="surrogateescape")
-
-
-def make_readable(folder: Path) -> None:
-    for path, names, _ in os.walk(folder):
-        for name in names:
-            if not os.path.islink(os.path.join(path, name)):
-                os.chmod(os.path.join(path, name), 0o700)
-
-
 @pytest.fixture
 def ws(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Workspace]:
-    assert (SCRIPTS / "capsule").exists(), "capsule isn't installed beside this Python: run `make test`"
     workspace = Workspace(tmp_path)
     if any(
         str(getattr(each, "__module__", "")).startswith("servers.") for each in vars(request.module).values()
@@ -241,14 +183,7 @@ def ws(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Workspace]:
         # A server on a busy machine answers late, which is no fault; tests of what is too late say what that is.
         workspace.environ["CAPSULE_ARGS"] = "--remote_timeout 150s --upload_timeout 150s"
     yield workspace
-    for process in workspace.started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait(PATIENCE)
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-    make_readable(tmp_path)
+    workspace.close(PATIENCE)
     wrong = [line for capsule in capsules_below(tmp_path) for line in not_of_the_schemas(capsule, workspace)]
     assert not wrong, "\n".join([*wrong, f"what a capsule may hold is written in {SCHEMAS}"])
 
@@ -295,20 +230,10 @@ def first(ws: Workspace, request: pytest.FixtureRequest) -> Callable[..., Done]:
     return run
 
 
-@pytest.fixture
-def ordinary(ws: Workspace) -> Workspace:
-    """A workspace whose commands have no privileges: for root, permissions would forbid nothing."""
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("runs as root, and there is no setpriv to give its privileges up")
-        ws.prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
-    return ws
-
-
 # ---------------------------------------------------------------------------------------------------- recorded runs
 
 
-class Project:
+class Project(Recorded):
     """A project with a home of its own, and the vault that fills."""
 
     def __init__(self, ws) -> None:
@@ -337,14 +262,6 @@ class Project:
 
     def write(self, name: str, text: str) -> Path:
         return self.ws.write(name, text)
-
-    def capsules(self) -> list[Path]:
-        """Oldest first."""
-        found = [path.parent for path in self.root.glob("vault/*/capsule.json")]
-        return sorted(found, key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
-
-    def read(self, name: str, at: int = -1):
-        return json.loads((self.capsules()[at] / name).read_text())
 
     def python(self, script: str, **more):
         self.write("script.py", script)

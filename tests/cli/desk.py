@@ -6,11 +6,11 @@ import os
 import pty
 import struct
 import subprocess
-import sysconfig
 import termios
 from pathlib import Path
 
-SCRIPTS = Path(sysconfig.get_path("scripts"))
+from blackbox import SCRIPTS
+
 Done = subprocess.CompletedProcess[str]
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.desk import SCRIPTS, Desk, on_terminal, row
+from blackbox import SCRIPTS
+from cli.desk import Desk, on_terminal, row
 
 # ---------------------------------------------------------------------------------------------------- cache stats
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from recorded import Recorded
+
 HEAD = """\
 import capsula, os
 GATE = os.environ.get("GATE")
@@ -16,9 +18,9 @@ def ran():
 """
 
 
-class Project:
+class Project(Recorded):
     def __init__(self, ws) -> None:
-        self.ws = ws
+        self.ws, self.root = ws, ws.root
         ws.write("capsula.toml", "[monitor]\ncapture = false\n")
 
     def python(self, script, *words, name="script.py", environ=None):
@@ -51,13 +53,6 @@ class Project:
     def ran(self):
         path = self.ws.path("ran")
         return path.read_text().count("\n") if path.exists() else 0
-
-    def capsules(self):
-        found = [path.parent for path in self.ws.root.glob("vault/*/capsule.json")]
-        return sorted(found, key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
-
-    def read(self, name, at=-1):
-        return json.loads((self.capsules()[at] / name).read_text())
 
     @property
     def why(self):

@@ -7,14 +7,16 @@ import subprocess
 
 import pytest
 
+from recorded import Recorded
+
 RUN = ("sh", "-c", 'echo ran >> "$MARK"; cat in.txt | tee out.txt; echo told >&2')
 DECLARED = ("--cache", "--input", "in.txt", "--output", "out.txt")
 PLAIN = "[capture]\ninclude-cpu = false\n"
 
 
-class Project:
+class Project(Recorded):
     def __init__(self, ws) -> None:
-        self.ws = ws
+        self.ws, self.root = ws, ws.root
         ws.write("capsula.toml", PLAIN)
         ws.write("in.txt", "one\n")
 
@@ -45,14 +47,6 @@ class Project:
         )
         self.ws.started.append(process)
         return process
-
-    def capsules(self):
-        """Oldest first."""
-        found = [path.parent for path in self.ws.root.glob("vault/*/capsule.json")]
-        return sorted(found, key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
-
-    def read(self, name, at=-1):
-        return json.loads((self.capsules()[at] / name).read_text())
 
     @property
     def ran(self):

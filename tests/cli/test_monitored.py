@@ -1,7 +1,6 @@
 """`capsula monitor` beside a command: as if it weren't there, whatever happens to either of them, and what it saw."""
 
 import fcntl
-import json
 import os
 import pty
 import select
@@ -16,17 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from recorded import Recorded
+
 PATIENCE = 200
 # Until a signal comes. A shell that is about to `read` may miss it and wait for ever, one that waits for a child not.
 WAIT = 'exec 3<> "$GO"; cat <&3 > /dev/null 2>&1 & echo > "$STARTED"; wait'
 
 
-class Monitored:
+class Monitored(Recorded):
     """A project with little to capture, and commands that wait for a word: `started()` returns when the command runs,
     `go()` lets it go on."""
 
     def __init__(self, ws) -> None:
-        self.ws = ws
+        self.ws, self.root = ws, ws.root
         ws.write("capsula.toml", "[monitor]\ncapture = false\n")
         self._started, self._go = ws.fifo("started"), ws.fifo("go")
 
@@ -54,13 +55,6 @@ class Monitored:
 
     def go(self) -> None:
         self._go.write_text("\n")
-
-    def capsules(self) -> list[Path]:
-        found = [path.parent for path in self.ws.root.glob("vault/*/capsule.json")]
-        return sorted(found, key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
-
-    def read(self, name: str = "capsule.json", at: int = -1):
-        return json.loads((self.capsules()[at] / name).read_text())
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
+
+from recorded import capsules_of
 
 GIT = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 WHO = ("-c", "user.name=me", "-c", "user.email=me@host", "-c", "init.defaultBranch=main")
@@ -39,9 +40,7 @@ def run(ws):
 
 
 def captured(ws, at=-1):
-    found = [path.parent for path in Path(ws.root).glob("vault/*/capsule.json")]
-    found.sort(key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
-    return found[at]
+    return capsules_of(ws.root)[at]
 
 
 def context(ws, at=-1):

@@ -3,21 +3,20 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from blackbox import Place, text
 from faults.stores import CONTENT, KINDS, Shared, Stores
 from servers.seaweed import KEY, SECRET
 
-SCRIPTS = Path(sys.executable).parent
 HARNESS = Path(__file__).with_name("harness.py")
 PATIENCE = 240
 # The directory may exist only where the prefix leads to.
@@ -41,41 +40,14 @@ class Done:
         return [line.partition(": ")[2] for line in self.err.splitlines() if line.startswith("capsule: ")]
 
 
-@dataclass
-class Workspace:
-    """Commands run in `root`, with a home, a cache and a store of their own."""
+class Workspace(Place):
+    """What the tests of faults do there."""
 
-    base: Path
-    prefix: tuple[str, ...] = ()
-    environ: dict[str, str] = field(default_factory=dict)
-    started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
-    servers: dict[bool, "subprocess.Popen[str]"] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.root = self.base / "work"
-        self.cache = self.base / "cache"
-        self.store = self.cache / "capsula"
-        self.mark = self.base / "ran"
-        for folder in (self.root, self.base / "home"):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.environ |= {
-            "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
-            "HOME": str(self.base / "home"),
-            "XDG_CACHE_HOME": str(self.cache),
-            "MARK": str(self.mark),
-            "LC_ALL": "C.UTF-8",
-        }
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        self.servers: dict[bool, subprocess.Popen[str]] = {}
 
     # ------------------------------------------------------------------------------------------------ files
-
-    def path(self, name: str) -> Path:
-        return self.root / name
-
-    def write(self, name: str, content: str | bytes = "") -> Path:
-        path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
 
     def read(self, name: str) -> str:
         return self.path(name).read_text()
@@ -94,18 +66,7 @@ class Workspace:
                     seen[str(path)] = (f"{path.stat().st_mode:o}", "" if path.is_dir() else path.read_bytes())
         return seen
 
-    def marks(self) -> int:
-        try:
-            return self.mark.read_text().count("\n")
-        except FileNotFoundError:
-            return 0
-
     # ------------------------------------------------------------------------------------------------ runs
-
-    def argv(self, options: tuple[str, ...], do: str | None, command: tuple[str, ...] = ()) -> list[str]:
-        if do is not None:
-            command = ("sh", "-c", f'echo ran >> "$MARK"; {do}')
-        return [*options, "--", *command] if command else [*options]
 
     def capsule(
         self,
@@ -232,9 +193,6 @@ class Workspace:
 
     # ------------------------------------------------------------------------------------------------ store
 
-    def entries(self) -> list[Path]:
-        return sorted(path for path in self.store.glob("ac/*/*") if path.is_file())
-
     def blobs(self) -> list[Path]:
         return sorted(path for path in self.store.glob("cas/*/*") if path.is_file())
 
@@ -252,24 +210,14 @@ class Workspace:
             found = upkeep.verify(str(self.store))
             assert found.sound, found
 
-    def close(self) -> None:
+    def close(self, patience: float = PATIENCE) -> None:
         for server in self.servers.values():
             assert server.stdin is not None
             assert server.stdout is not None
             server.stdin.close()
-            server.wait(PATIENCE)
+            server.wait(patience)
             server.stdout.close()
-        for process in self.started:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.wait(PATIENCE)
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
-
-
-def text(content: bytes | None) -> str:
-    return (content or b"").decode(errors="surrogateescape")
+        super().close(patience)
 
 
 @pytest.fixture(scope="session")
@@ -295,14 +243,9 @@ MEMORY = Path("/dev/shm")
 
 
 def opened(base: Path) -> Iterator[Workspace]:
-    assert (SCRIPTS / "capsule").exists(), "capsule isn't installed beside this Python: run `make test`"
     workspace = Workspace(base)
     yield workspace
     workspace.close()
-    for path, names, _ in os.walk(base):
-        for name in names:
-            if not os.path.islink(os.path.join(path, name)):
-                os.chmod(os.path.join(path, name), 0o700)
 
 
 @pytest.fixture
@@ -333,16 +276,6 @@ def elsewhere(ws: Workspace, tmp_path: Path) -> Iterator[Path]:
             shutil.rmtree(folder)
             return
     pytest.skip("there is no second file system")
-
-
-@pytest.fixture
-def ordinary(ws: Workspace) -> Workspace:
-    """A workspace whose commands have no privileges: for root, permissions would forbid nothing."""
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("runs as root, and there is no setpriv to give its privileges up")
-        ws.prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
-    return ws
 
 
 class Disk:

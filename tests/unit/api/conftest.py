@@ -11,11 +11,12 @@ from jsonschema import Draft202012Validator
 import capsula
 from capsula.api import current, live
 from capsula.api.current import LIVE
+from recorded import Recorded
 
 SCHEMAS = Path(capsula.__file__).parent / "schemas"
 
 
-class Project:
+class Project(Recorded):
     def __init__(self, root: Path) -> None:
         self.root = root
 
@@ -25,15 +26,6 @@ class Project:
     def monitor(self, function: Any = None, **more: Any) -> Any:
         decorate = capsula.monitor(directory=self.root, **more)
         return decorate if function is None else decorate(function)
-
-    def capsules(self) -> list[Path]:
-        """Oldest first."""
-        found = [path.parent for path in self.root.glob("vault/*/capsule.json")]
-        return sorted(found, key=lambda path: json.loads((path / "capsule.json").read_text())["id"])
-
-    def read(self, name: str = "capsule.json", at: int = -1) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.capsules()[at] / name).read_text())
-        return found
 
     def by_command(self) -> dict[str, list[dict[str, Any]]]:
         """What capsule.json says of each, by the last word of its command."""
