@@ -490,17 +490,22 @@ assert down(3) == 3
     assert (done.returncode, done.stderr, project.ran) == (0, "", count)
 
 
+WAITS = """
+@capsula.monitor(cache=True)
+def work():
+    ran()
+    return open(GATE).read()
+"""
+
+
 def test_of_two_processes_and_of_two_threads_at_once_one_runs(project):
     gate = project.ws.fifo("gate")
     project.ws.write(
         "script.py",
         HEAD
+        + WAITS
         + """
 import threading
-@capsula.monitor(cache=True)
-def work():
-    ran()
-    return open(GATE).read()
 threads = [threading.Thread(target=lambda: print(work())) for _ in range(2)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -520,11 +525,8 @@ def test_to_wait_for_another_can_be_interrupted_and_begun_again(project):
     project.ws.write(
         "script.py",
         HEAD
+        + WAITS
         + """
-@capsula.monitor(cache=True)
-def work():
-    ran()
-    return open(GATE).read()
 try:
     print(work())
 except KeyboardInterrupt:

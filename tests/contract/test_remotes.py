@@ -43,7 +43,28 @@ class TestMemoryRemote(RemoteContract):
         del remote.blobs[digest.hash]
 
 
-class TestHttpStoreOnNginx(RemoteContract):
+class InFiles(RemoteContract):
+    """Of a server that has each blob in a file of its own, at `path_of`."""
+
+    def corrupt(self, remote, digest: Digest) -> None:
+        content = self.path_of(digest).read_bytes()
+        self._replace(digest, content[:-1] + bytes([content[-1] ^ 1]))
+
+    def shorten(self, remote, digest: Digest) -> None:
+        self._replace(digest, self.path_of(digest).read_bytes()[:-1])
+
+    def lose(self, remote, digest: Digest) -> None:
+        self.path_of(digest).unlink()
+
+    def path_of(self, digest: Digest) -> Path:
+        raise NotImplementedError
+
+    def _replace(self, digest: Digest, content: bytes) -> None:
+        self.path_of(digest).chmod(0o644)
+        self.path_of(digest).write_bytes(content)
+
+
+class TestHttpStoreOnNginx(InFiles):
     @pytest.fixture
     def server(self, tmp_path: Path) -> Iterator[Nginx]:
         server = Nginx(tmp_path / "nginx")
@@ -57,16 +78,8 @@ class TestHttpStoreOnNginx(RemoteContract):
         yield remote
         remote.close()
 
-    def corrupt(self, remote, digest: Digest) -> None:
-        path = self.data / "cas" / digest.hash
-        path.write_bytes(path.read_bytes()[:-1] + b"?")
-
-    def shorten(self, remote, digest: Digest) -> None:
-        path = self.data / "cas" / digest.hash
-        path.write_bytes(path.read_bytes()[:-1])
-
-    def lose(self, remote, digest: Digest) -> None:
-        (self.data / "cas" / digest.hash).unlink()
+    def path_of(self, digest: Digest) -> Path:
+        return self.data / "cas" / digest.hash
 
 
 class OnObjects(RemoteContract):
@@ -166,7 +179,7 @@ class TestObjectStoreOnAzurite(OnObjects):
         assert remote.missing([digest], soon()) == []
 
 
-class TestReapiStoreOnCasd(RemoteContract):
+class TestReapiStoreOnCasd(InFiles):
     @pytest.fixture
     def server(self, tmp_path: Path) -> Iterator[Casd]:
         server = Casd(tmp_path / "casd")
@@ -180,25 +193,11 @@ class TestReapiStoreOnCasd(RemoteContract):
         yield remote
         remote.close()
 
-    def corrupt(self, remote, digest: Digest) -> None:
-        content = self._path(digest).read_bytes()
-        self._replace(digest, content[:-1] + bytes([content[-1] ^ 1]))
-
-    def shorten(self, remote, digest: Digest) -> None:
-        self._replace(digest, self._path(digest).read_bytes()[:-1])
-
-    def lose(self, remote, digest: Digest) -> None:
-        self._path(digest).unlink()
-
-    def _replace(self, digest: Digest, content: bytes) -> None:
-        self._path(digest).chmod(0o644)
-        self._path(digest).write_bytes(content)
-
-    def _path(self, digest: Digest) -> Path:
+    def path_of(self, digest: Digest) -> Path:
         return next(path for path in self.data.rglob(digest.hash[2:] + "*") if path.is_file())
 
 
-class TestReapiStoreOnBuildGrid(RemoteContract):
+class TestReapiStoreOnBuildGrid(InFiles):
     program = "servers/bin/bgd"
 
     @pytest.fixture(scope="class")
@@ -217,19 +216,8 @@ class TestReapiStoreOnBuildGrid(RemoteContract):
         yield remote
         remote.close()
 
-    def corrupt(self, remote, digest: Digest) -> None:
-        content = self.path(digest.hash).read_bytes()
-        self._replace(digest, content[:-1] + bytes([content[-1] ^ 1]))
-
-    def shorten(self, remote, digest: Digest) -> None:
-        self._replace(digest, self.path(digest.hash).read_bytes()[:-1])
-
-    def lose(self, remote, digest: Digest) -> None:
-        self.path(digest.hash).unlink()
-
-    def _replace(self, digest: Digest, content: bytes) -> None:
-        self.path(digest.hash).chmod(0o644)
-        self.path(digest.hash).write_bytes(content)
+    def path_of(self, digest: Digest) -> Path:
+        return self.path(digest.hash)
 
 
 @pytest.mark.full

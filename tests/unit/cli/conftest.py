@@ -149,17 +149,7 @@ class Scene:
     def truth(self, argv: list[str]) -> Any:
         """What the full path would do from scratch: nothing remembered, no record, every stored blob intact."""
         try:
-            asked = read_settings(
-                argv,
-                environ_args=None,
-                home=self.home,
-                cwd=self.cwd,
-                find_root=lambda given: find_root(given, self.cwd),
-                program="capsule",
-            )
-            session = cached_run.compose(
-                asked, cwd=self.cwd, environ=dict(posix.environ), say=lambda text: None
-            )
+            session = self._session(argv)
         except CapsulaError as error:
             return SimpleNamespace(outcome=engine.UNCACHED, key=None, problem=error)
         session.workspace.memory = Memory("")
@@ -177,6 +167,14 @@ class Scene:
 
     def outputs(self, argv: list[str], wanted: dict[str, Any]) -> dict[str, Any]:
         """The declared outputs that there are, as a result would name them; inputs only if they are wanted too."""
+        session = self._session(argv)
+        workspace = Workspace(session.recipe, Memory(""), session.workspace.hidden)
+        workspace.inputs()
+        inputs = {workspace.named(path) for path in workspace.input_paths()} - wanted.keys()
+        nodes = workspace.outputs().nodes
+        return {name: node for path, node in nodes.items() if (name := workspace.named(path)) not in inputs}
+
+    def _session(self, argv: list[str]) -> Any:
         asked = read_settings(
             argv,
             environ_args=None,
@@ -185,12 +183,7 @@ class Scene:
             find_root=lambda given: find_root(given, self.cwd),
             program="capsule",
         )
-        session = cached_run.compose(asked, cwd=self.cwd, environ=dict(posix.environ), say=lambda text: None)
-        workspace = Workspace(session.recipe, Memory(""), session.workspace.hidden)
-        workspace.inputs()
-        inputs = {workspace.named(path) for path in workspace.input_paths()} - wanted.keys()
-        nodes = workspace.outputs().nodes
-        return {name: node for path, node in nodes.items() if (name := workspace.named(path)) not in inputs}
+        return cached_run.compose(asked, cwd=self.cwd, environ=dict(posix.environ), say=lambda text: None)
 
     def note_blobs(self) -> None:
         """Everything that was ever stored, for `truth`."""

@@ -45,6 +45,12 @@ def damage_last(path: str) -> None:
     overwrite(path, content)
 
 
+def swap(one: str, two: str) -> None:
+    os.rename(one, one + ".x")
+    os.rename(two, one)
+    os.rename(one + ".x", two)
+
+
 def damage_directory(path: str) -> None:
     os.unlink(path)
     os.mkdir(path)
@@ -102,10 +108,7 @@ def test_a_put_heals_a_blob_that_a_crash_cut_short(store, tmp_path, damage, size
 
 def test_two_blobs_that_were_swapped_are_both_found_out(store: DiskStore) -> None:
     one, two = store.put(b"first"), store.put(b"other")
-    a, b = blob_path(store.root, one.hash), blob_path(store.root, two.hash)
-    os.rename(a, a + ".x")
-    os.rename(b, a)
-    os.rename(a + ".x", b)
+    swap(blob_path(store.root, one.hash), blob_path(store.root, two.hash))
     for digest in (one, two):
         with pytest.raises(BlobCorrupt):
             store.read(digest)
@@ -136,10 +139,7 @@ def test_two_entries_that_were_swapped_are_both_found_out(store: DiskStore) -> N
     other = digest_of(b"another action")
     store.store(ACTION, ActionResult(exit_code=1))
     store.store(other, ActionResult(exit_code=2))
-    a, b = entry_path(store.root, ACTION.hash), entry_path(store.root, other.hash)
-    os.rename(a, a + ".x")
-    os.rename(b, a)
-    os.rename(a + ".x", b)
+    swap(entry_path(store.root, ACTION.hash), entry_path(store.root, other.hash))
     for action in (ACTION, other):
         with pytest.raises(EntryCorrupt):
             store.lookup(action)
