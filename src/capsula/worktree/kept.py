@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from capsula.worktree.digests import Kept
     from capsula.worktree.listing import Look
 
+    Areas = tuple[dict[str, Kept], dict[str, Kept]]
+    Values = tuple[Areas, Areas, dict[str, tuple[Look, str]], dict[str, tuple[int | str, ...]]]
+
 _MAGIC = b"capsula-kept1\n"
 _HEAD = len(_MAGIC) + 8
 _CHECK = 0x6B657074
@@ -21,40 +24,60 @@ class Memory:
     look was too fresh to prove anything.
     """
 
-    __slots__ = ("_before", "followed", "inputs", "made", "outputs", "path")
+    __slots__ = ("_before", "_saved", "followed", "inputs", "made", "outputs", "path")
 
     def __init__(self, path: str) -> None:
         """`path` is the file; "" remembers nothing. A file that can't be read or isn't ours is no memory."""
         self.path = path
         self._before = b""
-        self.inputs: tuple[dict[str, Kept], dict[str, Kept]] = ({}, {})
-        self.outputs: tuple[dict[str, Kept], dict[str, Kept]] = ({}, {})
+        # What that held, as it was then: nothing of it is changed, it is only replaced.
+        self._saved: tuple[object, ...] = (None,) * 4
+        self.inputs: Areas = ({}, {})
+        self.outputs: Areas = ({}, {})
         self.followed: dict[str, tuple[Look, str]] = {}
         self.made: dict[str, tuple[int | str, ...]] = {}
-        try:
-            with open(path, "rb", buffering=0) as file:
-                content = file.read()
-            rest = memoryview(content)[_HEAD:]
-            # With a checksum: what a disk has spoilt would be hashes of other contents.
-            if content[:_HEAD] == _MAGIC + _imp.source_hash(_CHECK, rest):
-                values = marshal.loads(rest)
-                self.inputs, self.outputs, self.followed, self.made = values
-                self._before = content
-        except (OSError, ValueError, EOFError, TypeError):
-            return
+        content = _read(path)
+        values = _values(content)
+        if values is not None:
+            self.inputs, self.outputs, self.followed, self.made = self._saved = values
+            self._before = content
 
     def save(self) -> None:
         """Write it back if it changed; failing to is no failure. The last writer of two wins."""
-        if not self.path:
+        values = self.inputs, self.outputs, self.followed, self.made
+        if not self.path or all([one is saved for one, saved in zip(values, self._saved, strict=True)]):
             return
-        values = marshal.dumps((self.inputs, self.outputs, self.followed, self.made), 2)
-        content = _MAGIC + _imp.source_hash(_CHECK, values) + values
-        if content != self._before and write_whole(self.path, content):
-            self._before = content
+        packed = marshal.dumps(values, 2)
+        content = _MAGIC + _imp.source_hash(_CHECK, packed) + packed
+        if content == self._before or write_whole(self.path, content):
+            self._before, self._saved = content, values
 
     def reload_made(self) -> None:
         """What another process of this capsule made meanwhile counts as well."""
-        self.made = {**self.made, **Memory(self.path).made}
+        content = _read(self.path)
+        values = _values(content) if content != self._before else None
+        if values is not None:
+            self.made = {**self.made, **values[3]}
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except (OSError, ValueError):
+        return b""
+
+
+def _values(content: bytes) -> "Values | None":
+    """None if it isn't ours, or spoilt: what a disk has spoilt would be hashes of other contents."""
+    rest = memoryview(content)[_HEAD:]
+    try:
+        if content[:_HEAD] != _MAGIC + _imp.source_hash(_CHECK, rest):
+            return None
+        inputs, outputs, followed, made = marshal.loads(rest)
+    except (ValueError, EOFError, TypeError):
+        return None
+    return inputs, outputs, followed, made
 
 
 class alone:  # noqa: N801 - reads as what it does: `with alone(path):`

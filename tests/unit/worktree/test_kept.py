@@ -106,6 +106,32 @@ def test_what_another_process_made_meanwhile_counts_as_well(tmp_path: Path) -> N
     assert ours.made == {"/a": LOOK, "/b": LOOK}
 
 
+def test_what_nobody_made_meanwhile_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory(str(tmp_path / "m"))
+    memory.made = {"/a": LOOK}
+    memory.save()
+    again = Memory(memory.path)
+    for name in ("loads", "dumps"):
+        monkeypatch.setattr(f"marshal.{name}", lambda *_: pytest.fail("this takes long"))
+    again.reload_made()
+    again.save()
+    memory.reload_made()
+    memory.save()
+    assert again.made == memory.made == {"/a": LOOK}
+
+
+def test_what_could_not_be_saved_is_saved_the_next_time(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    memory = Memory(str(tmp_path / "m"))
+    memory.made = {"/a": LOOK}
+    memory.save()
+    (tmp_path / "m").rmdir()
+    memory.save()
+    assert Memory(memory.path).made == {"/a": LOOK}
+
+
 @pytest.mark.parametrize("dies", [False, True])
 def test_two_do_not_restore_at_once(tmp_path: Path, dies: bool) -> None:
     path = str(tmp_path / "state" / "m")
