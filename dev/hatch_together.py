@@ -21,7 +21,7 @@ MODULES = """
     core/__init__ core/action core/capsule core/compare core/context core/digest core/facts core/glob core/names
     core/node core/reapi core/recipe core/result core/secrets core/tree core/wire
     engine/__init__ engine/job engine/keep engine/run
-    execute/__init__ execute/process execute/relay execute/signals execute/spawn execute/stdio
+    execute/__init__ execute/log execute/process execute/relay execute/signals execute/spawn execute/stdio
     observe/__init__ observe/journal
     plugins/__init__ plugins/cached_run
     probe/__init__ probe/commit probe/environment

@@ -10,7 +10,7 @@ import os
 import sys
 from collections import deque
 
-from capsula.execute.relay import Captured, Log
+from capsula.execute.log import Captured, Log
 
 # Of what is kept, so much is the end: the last words are what most people look for.
 _END_SHARE = 4

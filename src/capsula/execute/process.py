@@ -3,7 +3,8 @@
 import os
 import time
 
-from capsula.execute.relay import Captured, Log, Relay, Stream, leave_a_relay
+from capsula.execute.log import Captured, Log
+from capsula.execute.relay import Relay, Stream, leave_a_relay
 from capsula.execute.signals import Signals
 from capsula.execute.spawn import CannotRun, say, spawn
 from capsula.execute.stdio import hold_standard_fds, was_open

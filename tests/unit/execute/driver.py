@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 report, options, argv = sys.argv[2], ast.literal_eval(sys.argv[3]), tuple(sys.argv[4:])
 
-from capsula.execute import process, relay, signals, spawn, stdio  # noqa: E402
+from capsula.execute import log, process, signals, spawn, stdio  # noqa: E402
 
 stdio.hold_standard_fds()
 
@@ -33,9 +33,9 @@ for broken in options.pop("broken", ()):
     elif broken == "pidfd":
         del os.pidfd_open
     elif broken == "log":
-        relay.Log.keep = None
+        log.Log.keep = None
     elif broken == "close":
-        relay.Log.close = None
+        log.Log.close = None
     elif broken == "sigwaitinfo":
         del signals._signal.sigwaitinfo, signals._signal.sigtimedwait
     elif broken == "fsize":

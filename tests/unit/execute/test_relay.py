@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsula.execute import relay
-from capsula.execute.relay import Order
+from capsula.execute.log import Order
 
 EVERY_BYTE = bytes(range(256)) * 3
 

@@ -363,7 +363,7 @@ print(*sorted(set(sys.modules) - before))
 """
     ran = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
     assert set(ran.stdout.split()) <= {
-        "_signal", "_thread", "capsula", "capsula.execute", "capsula.execute.process", "capsula.execute.relay",
-        "capsula.execute.signals", "capsula.execute.spawn", "capsula.execute.stdio", "errno", "resource", "select",
-        "time",
+        "_signal", "_thread", "capsula", "capsula.execute", "capsula.execute.log", "capsula.execute.process",
+        "capsula.execute.relay", "capsula.execute.signals", "capsula.execute.spawn", "capsula.execute.stdio",
+        "errno", "resource", "select", "time",
     }  # fmt: skip
