@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from capsula.core.digest import EMPTY
-from capsula.core.packs import Packs, packs_of, with_packs
+from capsula.core.packs import Packs, is_small, packs_of, with_packs
 from capsula.errors import (
     BlobCorrupt,
     BlobMissing,
@@ -71,7 +71,8 @@ class Tiers:
         self._packs: dict[str, Packs] = {}
         self._told: set[str] = set()
         self._asked: set[str] = set()
-        # While a result is brought and used.
+        # While a result is brought and used. `_named`: its small blobs, as long as all were right that were used.
+        self._named: list[Digest] = []
         self._arrived: Arrivals | None = None
         self._brought: tuple[Digest, ActionResult] | None = None
 
@@ -138,6 +139,7 @@ class Tiers:
 
     def bring(self, action: Digest, result: ActionResult, digests: Sequence[Digest], patience: float) -> None:
         source = self._source.get(action.hash)
+        self._named = [each for each in digests if is_small(each)]
         absent = self.near.missing(digests)
         if absent:
             self._arrived = Arrivals(self.near, time.time)
@@ -149,6 +151,7 @@ class Tiers:
     def let_go(self) -> None:
         arrived, self._arrived = self._arrived, None
         brought, self._brought = self._brought, None
+        self._named = []
         try:
             if arrived is not None:
                 arrived.finish()
@@ -173,7 +176,7 @@ class Tiers:
         try:
             return self.near.read(digest)
         except (BlobMissing, BlobCorrupt):
-            self._fetch([digest], None, self._patience)
+            self._fetch_again(digest)
             return self.near.read(digest)
 
     def fetch(self, digest: Digest, path: str, mode: int) -> None:
@@ -184,7 +187,7 @@ class Tiers:
         try:
             self.near.fetch(digest, path, mode)
         except (BlobMissing, BlobCorrupt):
-            self._fetch([digest], None, self._patience)
+            self._fetch_again(digest)
             self.near.fetch(digest, path, mode)
 
     def put(self, content: bytes) -> Digest:
@@ -232,6 +235,29 @@ class Tiers:
             raise BlobMissing(f"the blob {absent[0]!r} can't be had: {reason.what}", hint=reason.hint)
         for remote, reason in told:
             self._trouble(remote, reason)
+
+    def _fetch_again(self, digest: Digest) -> None:
+        """What was spoiled on this disk. It is seldom alone (the power went), and its pack should come once for all."""
+        named, self._named = self._named, []
+        others = [each for each in named if self._is_spoiled(each)]
+        if others:
+            try:
+                self._fetch([digest, *others], None, self._patience)
+                return
+            except BlobMissing:
+                pass  # where the outputs are as they should be, nobody needs the others
+        self._fetch([digest], None, self._patience)
+
+    def _is_spoiled(self, digest: Digest) -> bool:
+        if self._at_hand(digest) is not None:
+            return False
+        try:
+            self.near.verify(digest)
+        except (BlobMissing, BlobCorrupt):
+            return True
+        except StoreError:
+            return False
+        return False
 
     def _fetch_from(self, remote: Remote, absent: Sequence[Digest], packs: Packs, deadline: float) -> None:
         alone, wanted = packs.split(absent)

@@ -273,6 +273,35 @@ def test_a_blob_that_is_spoiled_here_comes_from_its_pack(machine, far) -> None:
     assert tiers.read(bad) == content(8)
 
 
+@pytest.mark.parametrize("is_all_there", [True, False])
+def test_a_pack_comes_once_for_all_that_is_spoiled_here(machine, far, is_all_there) -> None:
+    one, other = machine("one"), machine("other")
+    action = one.result("a")
+    one.send(action)
+    other.bring(action)
+    bad = [digest_of(content(number)) for number in range(5, 25)]
+    for digest in bad:
+        os.chmod(path_in(other, digest), 0o600)
+        Path(path_in(other, digest)).write_bytes(bytes(digest.size_bytes))
+    if not is_all_there:
+        # The pack is lost, and of the blobs it had only the first is elsewhere.
+        del far.blobs[packs_in(far, action).packs[0].digest.hash]
+        far.blobs[bad[0].hash] = content(5)
+    tiers = other.tiers()
+    found = tiers.lookup(action)
+    assert found is not None
+    tiers.bring(action, found, named_by(found, tiers), 5)
+    far.fetched.clear()
+    tiers.fetch(bad[0], f"{other.near.root}/0", 0o644)
+    if is_all_there:
+        for number in range(1, 20):
+            tiers.fetch(bad[number], f"{other.near.root}/{number}", 0o644)
+            assert Path(f"{other.near.root}/{number}").read_bytes() == content(number + 5)
+        assert len(far.fetched) == 1
+    assert Path(f"{other.near.root}/0").read_bytes() == content(5)
+    tiers.let_go()
+
+
 def path_in(machine: Machine, digest: Digest) -> str:
     return f"{machine.near.root}/cas/{digest.hash[:2]}/{digest.hash}"
 
