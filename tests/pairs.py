@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 import obstore
 
-PATIENCE = 60
+PATIENCE = 200
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")
 # Runs until somebody writes to the gate, or at once where that is no pipe.
 DO = 'read line < "$GATE"; cp in.txt out.txt && echo made'
@@ -54,7 +55,8 @@ class Pair:
         self.server = server
         self.direct = server.store()
         self.prefix = f"pair/{time.time_ns()}"
-        self.options = ("-b", f"s3://{server.bucket}/{self.prefix}")
+        # A busy machine is slow, and that is no trouble of a store.
+        self.options = ("-b", f"s3://{server.bucket}/{self.prefix}", "--remote_timeout", "150s")
         ws.environ |= server.credentials()
 
     def machine(self, name: str, *more: str, endpoint: str = "", is_open: bool = True) -> Machine:
@@ -79,30 +81,29 @@ class Pair:
         """How often the lease was written."""
         return int(self.lease()["beat"])
 
-    def until_written(self, times: int) -> None:
+    def until(self, condition: Callable[[], object]) -> None:
         ends = time.monotonic() + PATIENCE
-        while self.beat() < times:
-            assert time.monotonic() < ends, "it isn't written again"
+        while not condition():
+            assert time.monotonic() < ends, "it doesn't come about"
             time.sleep(0.02)
+
+    def until_written(self, times: int) -> None:
+        self.until(lambda: self.beat() >= times)
+
+    def until_held(self) -> None:
+        self.until(self.leases)
 
     def until_old(self, seconds: float) -> None:
         """By the clock of the store, which dates all that is written."""
         (name,) = self.leases()
-        written = obstore.head(self.direct, name)["last_modified"]
-        ends = time.monotonic() + PATIENCE
-        while True:
-            obstore.put(self.direct, f"{self.prefix}/now", b"")
-            now = obstore.head(self.direct, f"{self.prefix}/now")["last_modified"]
-            if (now - written).total_seconds() >= seconds:
-                return
-            assert time.monotonic() < ends, "its time stands still"
-            time.sleep(0.02)
+        now = f"{self.prefix}/now"
 
-    def until_held(self) -> None:
-        ends = time.monotonic() + PATIENCE
-        while not self.leases():
-            assert time.monotonic() < ends, "nobody takes a lease"
-            time.sleep(0.02)
+        def age() -> float:
+            obstore.put(self.direct, now, b"")
+            dates = [obstore.head(self.direct, each)["last_modified"] for each in (name, now)]
+            return float((dates[1] - dates[0]).total_seconds())
+
+        self.until(lambda: age() >= seconds)
 
 
 def ended(process: "subprocess.Popen[bytes]") -> tuple[int, str, list[str]]:

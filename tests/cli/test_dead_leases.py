@@ -61,6 +61,26 @@ def test_the_next_one_on_this_machine_takes_over_in_silence(ws, pair) -> None:
     assert pair.leases() == []
 
 
+def test_of_many_who_find_it_one_takes_over_and_the_others_wait_for_that_one(ws, pair) -> None:
+    killed(pair, pair.machine("one", is_open=False))
+    gone = pair.lease()["run"]
+    machines = {}
+    for name in ("two", "three", "four"):
+        machine = pair.machine(name, is_open=False)
+        machines[machine.start().pid] = machine
+    pair.until(lambda: pair.lease()["run"] != gone)
+    heir = pair.lease()["pid"]
+    processes = {process.pid: process for process in ws.started if process.pid in machines}
+    for pid, process in processes.items():
+        if pid != heir:
+            assert first_line(process).startswith("capsule: waiting for ")
+    machines[heir].end()
+    for process in processes.values():
+        assert ended(process) == (0, "made\n", [])
+    assert ws.marks() == 2
+    assert pair.leases() == []
+
+
 def test_a_line_says_so_to_the_curious(ws, pair) -> None:
     killed(pair, pair.machine("one", is_open=False))
     done = pair.machine("two").run("-v")

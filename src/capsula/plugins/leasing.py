@@ -29,6 +29,7 @@ def terms(
         expects=expects,
         # What another process sends in our place is on its way when ours is gone.
         ends_with_process=settings.upload != "background",
+        patience=settings.remote_timeout,
     )
     if settings.sign_key:
         given.sign = _signs(settings)

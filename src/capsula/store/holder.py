@@ -13,8 +13,6 @@ from capsula.store import life
 from capsula.store.lease import LEASES, LONGEST, Lease, Terms, look
 from capsula.store.threads import start
 
-# How long one look may delay a command, and letting go the end of a run.
-LOOK, _LEAVE = 5.0, 2.0
 # After so many seconds without any sign of its end, a run that has left is taken for ended.
 _AFTERWARDS = 600.0
 
@@ -41,7 +39,7 @@ class Holder:
             place=place,
             life=lives,
         )
-        self._sign = terms.sign
+        self._terms = terms
         self._version: object | None = None
         self._kept = 0.0  # when it was surely ours
         self._until: float | None = None
@@ -54,7 +52,7 @@ class Holder:
         """Create it, or replace the version `over`, and keep it; False if somebody else was quicker. CapsulaError when
         the remote refuses or is slow: then it may still be ours a little later, and `release` knows."""
         self._start(lambda: self._take_and_keep(over))
-        if not self._tried.acquire(timeout=LOOK):
+        if not self._tried.acquire(timeout=self._terms.look):
             raise StoreUnreachable("a lease couldn't be taken in time")
         if self._error is not None:
             raise _translated(self._error) from self._error
@@ -78,7 +76,7 @@ class Holder:
         except RuntimeError:
             pass  # it was told already
         if is_worth_it:
-            self._gone.acquire(timeout=_LEAVE)
+            self._gone.acquire(timeout=self._terms.leave)
 
     # ------------------------------------------------------------------------------------------------ inside
 
@@ -133,7 +131,7 @@ class Holder:
     def _write(self, over: object | None) -> bool:
         lease = self._lease
         lease.beat += 1
-        lease.signature = self._sign(lease.statement(self._action))
+        lease.signature = self._terms.sign(lease.statement(self._action))
         began = time.monotonic()
         version = self._holdings.write(LEASES, self._action.hash, lease.to_bytes(), over)
         if version is None:
@@ -150,7 +148,7 @@ class Holder:
         return self._version is not None and time.monotonic() - self._kept < self._lease.seconds / 2
 
 
-def in_time(work: Callable[[], T]) -> T:
+def in_time(work: Callable[[], T], seconds: float) -> T:
     """StoreUnreachable when it takes longer; nobody waits for it then."""
     answers: list[T] = []
     errors: list[Exception] = []
@@ -165,7 +163,7 @@ def in_time(work: Callable[[], T]) -> T:
             done.release()
 
     start(run)
-    if not done.acquire(timeout=LOOK):
+    if not done.acquire(timeout=seconds):
         raise StoreUnreachable("a lease couldn't be looked at in time")
     if errors:
         raise _translated(errors[0]) from errors[0]

@@ -110,7 +110,8 @@ class Terms:
     `seconds` is how long its own lasts (0: it takes none), `wait` how long it waits at most (0: not at all).
     `expects` tells how long the command will run, None where that isn't known. `sign` answers the signature of a
     statement, b"" for none, and `believes` whether a statement with this signature counts. `ends_with_process`: when
-    ours is gone, nobody makes or sends the result any more.
+    ours is gone, nobody makes or sends the result any more. `patience` is how long remotes may delay the command: half
+    of that (`look`) for each look at leases, a fifth (`leave`) for removing one at the end.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Terms:
         sign: Callable[[bytes], bytes] = lambda statement: b"",  # noqa: ARG005 - the name tells what it gets
         believes: Callable[[bytes, bytes], bool] = lambda statement, signature: True,  # noqa: ARG005
         ends_with_process: bool = True,
+        patience: float = 10.0,
     ) -> None:
         self.run = run
         self.host = host
@@ -133,6 +135,7 @@ class Terms:
         self.sign = sign
         self.believes = believes
         self.ends_with_process = ends_with_process
+        self.look, self.leave = patience / 2, patience / 5
 
 
 def _bounded(seconds: float) -> float:

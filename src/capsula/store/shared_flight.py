@@ -14,7 +14,7 @@ from capsula.core.names import printable
 from capsula.errors import CapsulaError
 from capsula.ports import Flight, Holdings, Remote
 from capsula.store.flight import ancestors
-from capsula.store.holder import LOOK, Holder, in_time
+from capsula.store.holder import Holder, in_time
 from capsula.store.lease import LEASES, Lease, Terms, look
 
 # What is shorter is made twice sooner than it is waited for.
@@ -99,11 +99,11 @@ class SharedFlight:
             return False
         remote, holdings = place
         can_hold = self.terms.seconds > 0
-        seen = in_time(lambda: look(holdings, action))
+        seen = in_time(lambda: look(holdings, action), self.terms.look)
         if seen is None and is_long and can_hold:
             if self.take(holdings, action, None):
                 return False
-            seen = in_time(lambda: look(holdings, action))
+            seen = in_time(lambda: look(holdings, action), self.terms.look)
         waited = _Waiting(self, action, remote, holdings, waiting).end(seen)
         if waited:
             self._ask_again(action)
@@ -115,7 +115,7 @@ class SharedFlight:
     def _place(self) -> tuple[Remote, Holdings] | None:
         """Where all machines with these remotes look for leases."""
         for remote in self._places():
-            holdings = in_time(remote.holdings)
+            holdings = in_time(remote.holdings, self.terms.look)
             if holdings is not None:
                 return remote, holdings
         return None
@@ -166,7 +166,7 @@ class _Waiting:
                     break
             elif self._has_waited_enough(lease) or self._comes_meanwhile(lease):
                 break
-            seen = in_time(lambda: look(self._holdings, self._action))
+            seen = in_time(lambda: look(self._holdings, self._action), self._terms.look)
             if why and seen is not None and seen[1] == version:
                 break  # it can't be replaced, and nobody else does
         # If it has ended and there is a result, that came before. If there is none (a failure isn't kept), the next one
@@ -195,7 +195,7 @@ class _Waiting:
         if self._terms.seconds <= 0:
             return None
         try:
-            return in_time(lambda: self._holdings.age(LEASES, self._action.hash))
+            return in_time(lambda: self._holdings.age(LEASES, self._action.hash), self._terms.look)
         except CapsulaError:
             return None
 
@@ -222,7 +222,7 @@ class _Waiting:
         left = min(self._ends, self._began + self._terms.wait) - now
         self._flight.pause(max(0.0, min(self._pause * random.uniform(0.7, 1.0), left)))
         self._pause = min(self._pause * 1.5, _LONGEST_PAUSE)
-        return self._remote.lookup(self._action, time.monotonic() + LOOK) is not None
+        return self._remote.lookup(self._action, time.monotonic() + self._terms.look) is not None
 
 
 def _is_around_us(lease: Lease, host: str) -> bool:

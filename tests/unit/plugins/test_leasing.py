@@ -49,6 +49,11 @@ def test_the_end_of_our_process_is_that_of_the_work_unless_another_sends_it() ->
     assert not of("--upload", "background").ends_with_process
 
 
+def test_looking_and_leaving_take_a_part_of_what_remotes_may_take() -> None:
+    assert (of().look, of().leave) == (5.0, 2.0)
+    assert (of("--remote_timeout", "20s").look, of("--remote_timeout", "20s").leave) == (10.0, 4.0)
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Callable[..., tuple[str, ...]]:
     """Options that sign, and that believe who signs so."""
