@@ -208,7 +208,8 @@ def _send(box: Outbox, near: DiskStore, remote: Remote, action: Digest, deadline
         packs = _send_packs(groups, near, remote, deadline, is_anew=is_anew)
         remote.store(action, with_packs(result, packs), deadline)
     except BlobCorrupt:
-        pass  # it has been set aside, and the next run makes it again
+        # It has been set aside, and the next run makes it again: that, and what else there is (the power went).
+        _set_aside_spoiled(near, named)
     except StoreError:
         box.tried(action)
         raise
@@ -228,6 +229,14 @@ def _send_packs(
                 remote.send(absent, path_of, deadline)
             sent += packs
     return sent
+
+
+def _set_aside_spoiled(near: DiskStore, named: list[Digest]) -> None:
+    for digest in named:
+        try:
+            near.verify(digest)
+        except StoreError:
+            continue
 
 
 def _whole(near: DiskStore, action: Digest) -> tuple[ActionResult, list[Digest]]:

@@ -316,6 +316,20 @@ def test_a_member_that_vanished_here_is_not_sent_without(machine, far) -> None:
     assert list(one.box.waiting()) == []
 
 
+def test_what_is_spoiled_here_is_not_sent_and_all_of_it_is_made_by_one_run(machine, far) -> None:
+    one = machine("one")
+    action = one.result("a")
+    one.box.add(action)
+    for number in range(3, 9):
+        path = path_in(one, digest_of(content(number)))
+        os.chmod(path, 0o600)
+        Path(path).write_bytes(bytes(len(content(number))))
+    assert empty(one.box, one.near, one.remote, soon()) is None
+    assert far.entries == {}
+    one.send(one.result("a"))
+    assert machine("other").bring(action) is not None
+
+
 def test_what_fails_on_the_way_leaves_no_entry_and_no_files(machine, far, monkeypatch) -> None:
     one = machine("one")
     action = one.result("a")
