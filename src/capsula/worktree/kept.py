@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from capsula.worktree.listing import Look
 
     Areas = tuple[dict[str, Kept], dict[str, Kept]]
-    Values = tuple[Areas, Areas, dict[str, tuple[Look, str]], dict[str, tuple[int | str, ...]]]
+    # Of outputs, followed and made.
+    Rest = tuple[Areas, dict[str, tuple[Look, str]], dict[str, tuple[int | str, ...]]]
 
-_MAGIC = b"capsula-kept1\n"
-_HEAD = len(_MAGIC) + 8
+_MAGIC = b"capsula-kept2\n"
+_CHECKED = len(_MAGIC) + 8
+_HEAD = _CHECKED + 8
 _CHECK = 0x6B657074
 
 
@@ -22,42 +24,63 @@ class Memory:
     """`inputs` and `outputs`: folders by area (inside, outside); `followed`: hash behind a link by its look;
     `made`: the look of each output that a run of this capsule made or restored, by full path; and its content, if the
     look was too fresh to prove anything.
+
+    The inputs are most of it. They are unpacked when they are asked for, which those who only put outputs back don't
+    do, and packed again when they are others. What is in here is replaced, and never changed.
     """
 
-    __slots__ = ("_before", "_saved", "followed", "inputs", "made", "outputs", "path")
+    __slots__ = ("_before", "_inputs", "_known", "_packed", "followed", "made", "outputs", "path")
 
     def __init__(self, path: str) -> None:
         """`path` is the file; "" remembers nothing. A file that can't be read or isn't ours is no memory."""
         self.path = path
-        self._before = b""
-        # What that held, as it was then: nothing of it is changed, it is only replaced.
-        self._saved: tuple[object, ...] = (None,) * 4
-        self.inputs: Areas = ({}, {})
         self.outputs: Areas = ({}, {})
         self.followed: dict[str, tuple[Look, str]] = {}
         self.made: dict[str, tuple[int | str, ...]] = {}
+        # What the file holds: all of it, the inputs' part, and the values that have been unpacked.
+        self._before = b""
+        self._packed = memoryview(b"")
+        self._known: tuple[Areas | None, Rest | None] = (None, None)
+        self._inputs: Areas | None = None
         content = _read(path)
-        values = _values(content)
-        if values is not None:
-            self.inputs, self.outputs, self.followed, self.made = self._saved = values
-            self._before = content
+        found = _parts(content)
+        if found is not None:
+            self._before, self._packed, rest = content, *found
+            self.outputs, self.followed, self.made = rest
+            self._known = (None, rest)
+
+    @property
+    def inputs(self) -> "Areas":
+        if self._inputs is None:
+            self._inputs = marshal.loads(self._packed) if self._packed else ({}, {})
+            self._known = (self._inputs, self._known[1])
+        return self._inputs
+
+    @inputs.setter
+    def inputs(self, inputs: "Areas") -> None:
+        self._inputs = inputs
 
     def save(self) -> None:
         """Write it back if it changed; failing to is no failure. The last writer of two wins."""
-        values = self.inputs, self.outputs, self.followed, self.made
-        if not self.path or all([one is saved for one, saved in zip(values, self._saved, strict=True)]):
+        if not self.path:
             return
-        packed = marshal.dumps(values, 2)
+        rest = self.outputs, self.followed, self.made
+        is_known = self._inputs is None or self._inputs == self._known[0]
+        if is_known and rest == self._known[1]:
+            return
+        inputs = self._packed if is_known and self._packed else marshal.dumps(self.inputs, 2)
+        packed = len(inputs).to_bytes(8, "big") + inputs + marshal.dumps(rest, 2)
         content = _MAGIC + _imp.source_hash(_CHECK, packed) + packed
         if content == self._before or write_whole(self.path, content):
-            self._before, self._saved = content, values
+            self._before, self._known = content, (self._inputs, rest)
+            self._packed = memoryview(content)[_HEAD : _HEAD + len(inputs)]
 
     def reload_made(self) -> None:
         """What another process of this capsule made meanwhile counts as well."""
         content = _read(self.path)
-        values = _values(content) if content != self._before else None
-        if values is not None:
-            self.made = {**self.made, **values[3]}
+        found = _parts(content) if content != self._before else None
+        if found is not None:
+            self.made = {**self.made, **found[1][2]}
 
 
 def _read(path: str) -> bytes:
@@ -68,16 +91,18 @@ def _read(path: str) -> bytes:
         return b""
 
 
-def _values(content: bytes) -> "Values | None":
-    """None if it isn't ours, or spoilt: what a disk has spoilt would be hashes of other contents."""
-    rest = memoryview(content)[_HEAD:]
+def _parts(content: bytes) -> "tuple[memoryview, Rest] | None":
+    """The inputs, packed, and the rest. None if it isn't ours, or spoilt: what a disk has spoilt would be hashes of
+    other contents."""
+    view = memoryview(content)
+    if content[:_CHECKED] != _MAGIC + _imp.source_hash(_CHECK, view[_CHECKED:]):
+        return None
+    end = _HEAD + int.from_bytes(view[_CHECKED:_HEAD], "big")
     try:
-        if content[:_HEAD] != _MAGIC + _imp.source_hash(_CHECK, rest):
-            return None
-        inputs, outputs, followed, made = marshal.loads(rest)
+        outputs, followed, made = marshal.loads(view[end:])
     except (ValueError, EOFError, TypeError):
         return None
-    return inputs, outputs, followed, made
+    return view[_HEAD:end], (outputs, followed, made)
 
 
 class alone:  # noqa: N801 - reads as what it does: `with alone(path):`

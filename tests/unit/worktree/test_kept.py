@@ -122,6 +122,23 @@ def test_what_nobody_made_meanwhile_is_not_read_again(
     assert again.made == memory.made == {"/a": LOOK}
 
 
+def test_inputs_that_nobody_asked_for_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "m").save()
+    memory = Memory(str(tmp_path / "m"))
+    with monkeypatch.context() as patched:
+        patched.setattr("marshal.loads", lambda *_: pytest.fail("nobody asked for them"))
+        memory.made = {"/new": LOOK}
+        memory.save()
+    again = Memory(memory.path)
+    assert values(again) == (*values(filled(tmp_path / "m"))[:3], {"/new": LOOK})
+    again.inputs = ({}, {})
+    again.save()
+    assert Memory(memory.path).inputs == ({}, {})
+    assert memory.inputs == filled(tmp_path / "m").inputs
+
+
 def test_what_could_not_be_saved_is_saved_the_next_time(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     memory = Memory(str(tmp_path / "m"))
