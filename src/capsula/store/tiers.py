@@ -139,6 +139,8 @@ class Tiers:
 
     def bring(self, action: Digest, result: ActionResult, digests: Sequence[Digest], patience: float) -> None:
         source = self._source.get(action.hash)
+        if self._found is None or self._found[0] != action:
+            self._found, self._packs = (action, result), {}
         self._named = [each for each in digests if is_small(each)]
         absent = self.near.missing(digests)
         if absent:

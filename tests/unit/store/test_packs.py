@@ -152,6 +152,21 @@ def test_another_machine_gets_all_of_it(machine, far) -> None:
     assert other.said == []
 
 
+def test_of_two_results_that_are_looked_up_each_has_its_own_packs(machine, far) -> None:
+    one, other = machine("one"), machine("other")
+    first, second = one.result("a"), one.result("b", version=1)
+    one.send(first, second)
+    tiers = other.tiers()
+    found = tiers.lookup(first)
+    assert found is not None
+    named = named_by(found, tiers)
+    assert tiers.lookup(second) is not None
+    tiers.bring(first, found, named, 5)
+    tiers.let_go()
+    assert other.near.missing(named) == []
+    assert (tiers.spoiled, other.said) == (set(), [])
+
+
 def test_what_is_here_is_not_stored_again(machine, far) -> None:
     one, other = machine("one"), machine("other")
     action = one.result("a")
