@@ -77,18 +77,11 @@ class Pair:
         (name,) = self.leases() if not key else (f"{self.prefix}/lease/{key}",)
         obstore.put(self.direct, name, json.dumps({"capsula-lease": 1, **said}).encode())
 
-    def beat(self) -> int:
-        """How often the lease was written."""
-        return int(self.lease()["beat"])
-
     def until(self, condition: Callable[[], object]) -> None:
         ends = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < ends, "it doesn't come about"
             time.sleep(0.02)
-
-    def until_written(self, times: int) -> None:
-        self.until(lambda: self.beat() >= times)
 
     def until_held(self) -> None:
         self.until(self.leases)

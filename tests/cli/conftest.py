@@ -17,6 +17,11 @@ import pytest
 from blackbox import Place, text
 from cli.desk import Desk
 from recorded import Recorded
+from servers.azurite import Azurite
+from servers.ceph import Ceph
+from servers.rclone import Rclone
+from servers.seaweed import Seaweed
+from servers.swift import Swift
 
 PATIENCE = 200
 MARK = ".capsula-vault"
@@ -172,6 +177,21 @@ class Workspace(Place):
         os.mkfifo(path)
         self.environ[name.upper()] = str(path)
         return path
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        Seaweed,
+        *(pytest.param(kind, marks=pytest.mark.full) for kind in (Ceph, Swift, Rclone, Azurite)),
+    ],
+)
+def server_of_objects(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    server = request.param(tmp_path_factory.mktemp("server") / "data")
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -2,19 +2,13 @@
 
 import json
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import obstore
 import pytest
 
-from servers.azurite import Azurite
-from servers.ceph import Ceph
-from servers.rclone import Rclone
-from servers.seaweed import Seaweed
-from servers.swift import Swift
+from cli.prefix import Prefix
 
 COUNT = 60
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out")
@@ -26,29 +20,12 @@ DO = (
 )
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        Seaweed,
-        *(pytest.param(kind, marks=pytest.mark.full) for kind in (Ceph, Swift, Rclone, Azurite)),
-    ],
-)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    server = request.param(tmp_path_factory.mktemp("server") / "data")
-    yield server
-    server.stop()
-
-
-class Bucket:
-    """A prefix in a bucket, that of its own for a test."""
+class Bucket(Prefix):
+    """What comes of results of sixty files in it."""
 
     def __init__(self, ws, server: Any) -> None:
-        self.direct = server.store()
-        self.prefix = f"packed/{time.time_ns()}"
-        self.url = f"{'az' if isinstance(server, Azurite) else 's3'}://{server.bucket}/{self.prefix}"
+        super().__init__(ws, server)
         self._ws = ws
-        ws.environ |= {**server.credentials(), "AWS_ENDPOINT_URL": server.url}
-        ws.write("capsula.toml")
 
     def run(self, content: str, *options: str, do: str = DO) -> Any:
         self._ws.write("in.txt", content)
@@ -56,8 +33,7 @@ class Bucket:
 
     def objects(self) -> dict[str, bytes]:
         """The blobs, as they are stored."""
-        listed = obstore.list(self.direct, f"{self.prefix}/cas").collect()
-        return {each["path"]: bytes(obstore.get(self.direct, each["path"]).bytes()) for each in listed}
+        return {name: bytes(obstore.get(self.direct, name).bytes()) for name in self.names("cas")}
 
     def packs(self) -> list[str]:
         import zstandard
@@ -72,8 +48,8 @@ class Bucket:
 
 
 @pytest.fixture
-def bucket(ws, server) -> Bucket:
-    return Bucket(ws, server)
+def bucket(ws, server_of_objects) -> Bucket:
+    return Bucket(ws, server_of_objects)
 
 
 def another_machine(ws) -> None:
@@ -115,7 +91,7 @@ def test_a_pack_that_is_lost_or_spoiled_is_made_again(ws, bucket, harm) -> None:
     [pack] = bucket.packs()
     stored = bucket.objects()[pack]
     if harm == "lost":
-        obstore.delete(bucket.direct, pack)
+        bucket.remove(pack)
     else:
         spoiled = {
             "cut short": stored[:-20],
@@ -138,7 +114,7 @@ def test_verify_finds_and_repairs_and_gc_removes_packs(ws, bucket) -> None:
         bucket.run(content)
     first, second = bucket.packs()
     assert ws.tool("cache", "verify", "--read", "1", bucket.url).code == 0
-    obstore.delete(bucket.direct, first)
+    bucket.remove(first)
     obstore.put(bucket.direct, second, b"x" * 100)
     found = ws.tool("cache", "verify", "--read", "1", bucket.url)
     assert (found.code, found.out.count("something in it is gone")) == (1, 2), found

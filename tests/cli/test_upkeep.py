@@ -11,55 +11,27 @@ from typing import Any
 import obstore
 import pytest
 
+from cli.prefix import Prefix
 from servers.azurite import Azurite
 from servers.casd import Casd
-from servers.ceph import Ceph
 from servers.nginx import Nginx
 from servers.ports import free_port
-from servers.rclone import Rclone
 from servers.s3 import credentials
 from servers.seaweed import Seaweed
-from servers.swift import Swift
 
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out")
 DO = "mkdir -p out; cp in.txt out/a; echo loud; head -c 9000 /dev/zero > out/zeros"
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        Seaweed,
-        *(pytest.param(kind, marks=pytest.mark.full) for kind in (Ceph, Swift, Rclone, Azurite)),
-    ],
-)
-def server_of_objects(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
-    server = request.param(tmp_path_factory.mktemp("server") / "data")
-    yield server
-    server.stop()
-
-
-class Bucket:
+class Bucket(Prefix):
     """A prefix in a bucket, with two results in it."""
 
     def __init__(self, ws, server: Any) -> None:
-        self.direct = server.store()
-        self.prefix = f"upkeep/{time.time_ns()}"
-        self.url = f"{'az' if isinstance(server, Azurite) else 's3'}://{server.bucket}/{self.prefix}"
-        ws.environ |= {**server.credentials(), "AWS_ENDPOINT_URL": server.url}
-        ws.write("capsula.toml")
+        super().__init__(ws, server)
         for content in ("one", "two"):
             ws.write("in.txt", content)
             done = ws.capsule("-b", self.url, *ASK, do=DO)
             assert (done.ran, done.said) == (1, []), done
-
-    def names(self, kind: str) -> list[str]:
-        listed = obstore.list(self.direct, f"{self.prefix}/{kind}").collect()
-        return sorted(each["path"] for each in listed)
-
-    def remove(self, name: str) -> None:
-        obstore.delete(self.direct, name)
 
 
 @pytest.fixture
