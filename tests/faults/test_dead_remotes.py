@@ -58,6 +58,8 @@ class Dead:
     remote: Counting
     said: list[str] = field(default_factory=list)
     budget: float = BUDGETS[0]
+    # How often it had to be asked: a call that began too late is counted as well.
+    asks: int = 0
 
     def __post_init__(self) -> None:
         self.near = DiskStore(str(self.base / "store"), now=time.time)
@@ -70,6 +72,7 @@ class Dead:
         """What it answers when it had time to call the remote."""
         for self.budget in BUDGETS:
             self.said.clear()
+            self.asks += 1
             answer = ask()
             if self.remote.calls:
                 return answer
@@ -108,8 +111,8 @@ def opened(kind: str, port: int):
 
 def test_a_lookup(dead: Dead) -> None:
     assert dead.asked_by(lambda: dead.tiers().lookup(ACTION)) is None
-    assert 1 <= dead.remote.calls <= TRIES
-    assert dead.proxy.connections <= AT_MOST
+    assert 1 <= dead.remote.calls <= TRIES * dead.asks
+    assert dead.proxy.connections <= AT_MOST * dead.asks
     assert len(dead.said) == 1
     costs_nothing_more(dead, lambda: dead.tiers().lookup(ACTION))
 
@@ -124,8 +127,8 @@ def test_fetching_many_blobs(dead: Dead) -> None:
             dead.tiers().bring(ACTION, result, digests, dead.budget)
 
     dead.asked_by(bring)
-    assert 1 <= dead.remote.calls <= TRIES
-    assert dead.proxy.connections <= AT_MOST
+    assert 1 <= dead.remote.calls <= TRIES * dead.asks
+    assert dead.proxy.connections <= AT_MOST * dead.asks
     costs_nothing_more(dead, bring)
 
 
@@ -141,8 +144,8 @@ def test_sending_many_blobs(dead: Dead) -> None:
         )
 
     dead.asked_by(send)
-    assert 1 <= dead.remote.calls <= TRIES
-    assert dead.proxy.connections <= AT_MOST
+    assert 1 <= dead.remote.calls <= TRIES * dead.asks
+    assert dead.proxy.connections <= AT_MOST * dead.asks
     assert list(box.waiting()) == [ACTION]
     costs_nothing_more(dead, send)
 
@@ -183,7 +186,7 @@ def costs_nothing_more(dead: Dead, ask: Callable[[], object]) -> None:
         ask()
     assert dead.remote.calls == before
     # What was begun before may still be tried again by the library.
-    assert dead.proxy.connections <= AT_MOST
+    assert dead.proxy.connections <= AT_MOST * dead.asks
 
 
 # ------------------------------------------------------------------------------------------------ whole runs
