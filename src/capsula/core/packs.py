@@ -182,7 +182,8 @@ def with_packs(result: "ActionResult", packs: "Sequence[Pack]") -> "ActionResult
 
 
 def packs_of(result: "ActionResult") -> Packs:
-    """What it names, which may be anything: blobs are verified wherever they come from. None where it can't be read."""
+    """Those that it names, which may be anything: blobs are verified wherever they come from. What can't be read names
+    none."""
     said = attached(result, TYPE_URL)
     if not said:
         return Packs()

@@ -5,14 +5,15 @@ import posix
 
 from capsula.store.layout import LOCKS, open_making
 
-# The number of the process that holds it, and after it so many of those that died here.
-_HEAD, _MOST = 20, 8
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capsula.core.digest import Digest
+
+# Of a lock file: so many bytes for the number of the process that holds it, then rows of runs that died here, so many of
+# them at most.
+_HEAD, _MOST = 20, 8
 
 
 class Flights:
