@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from capsula.core.digest import Digest
 
-# Of a lock file: so many bytes for the number of the process that holds it, then rows of runs that died here, so many of
-# them at most.
+# Of a lock file: so many bytes for the number of the process that holds it, then rows of runs that died here, so many
+# of them at most.
 _HEAD, _MOST = 20, 8
 
 
