@@ -4,6 +4,7 @@ Nothing here imports the product. The commands are those beside the Python that 
 there), and what is known of a run is what anybody could see.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -71,6 +72,12 @@ class Place:
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
+        # A sweep in the background is nobody's child, and writes until its end, which is when it lets go of its lock.
+        try:
+            with (self.store / "locks/sweep").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except FileNotFoundError:
+            pass
         for path, names, _ in os.walk(self.base):
             for name in names:
                 if not os.path.islink(os.path.join(path, name)):
