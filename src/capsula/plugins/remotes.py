@@ -115,7 +115,10 @@ class Remotes:
         if settings.placebo or not (settings.lease_wait or settings.lease_time):
             return near
 
-        def opened() -> SharedFlight:
+        def opened() -> SharedFlight | None:
+            # Leases are where the layout is ours, as are packs.
+            if not any(remote.packs and not remote.is_left_alone() for remote in self.stores):
+                return None
             from capsula.plugins.leasing import terms
             from capsula.store.shared_flight import SharedFlight
 
@@ -130,7 +133,7 @@ class Remotes:
                 holds=self.holds,
             )
 
-        self._flight = LateFlight(opened)
+        self._flight = LateFlight(near, opened)
         return self._flight
 
     def let_go(self) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from capsula.core.digest import Digest
-    from capsula.ports import Remote
+    from capsula.ports import Flight, Remote
     from capsula.store.shared_flight import SharedFlight
 
 
@@ -47,20 +47,20 @@ class Late(Passing):
 
 
 class LateFlight:
-    """A Flight around the one that `opened` gives when somebody has to run."""
+    """A Flight around the one that `opened` gives when somebody has to run: `near`, where that is None."""
 
-    def __init__(self, opened: Callable[[], SharedFlight]) -> None:
+    def __init__(self, near: Flight, opened: Callable[[], SharedFlight | None]) -> None:
+        self._near = near
         self._open = opened
-        self._flight: SharedFlight | None = None
+        self._shared: SharedFlight | None = None
 
     def enter(self, action: Digest, waiting: Callable[[str], None]) -> bool:
-        self._flight = self._open()
-        return self._flight.enter(action, waiting)
+        self._shared = self._open()
+        return (self._shared or self._near).enter(action, waiting)
 
     def leave(self) -> None:
-        if self._flight is not None:
-            self._flight.leave()
+        (self._shared or self._near).leave()
 
     def release(self, *, remove: bool) -> None:
-        if self._flight is not None:
-            self._flight.release(remove=remove)
+        if self._shared is not None:
+            self._shared.release(remove=remove)
