@@ -1,4 +1,4 @@
-"""Build hook: the modules of a run, compiled, in one file of the wheel (capsula.cli.together says why)."""
+"""Build hook: the modules of a run, compiled, in a few files of the wheel (capsula.cli.together says why)."""
 
 from __future__ import annotations
 
@@ -28,24 +28,48 @@ MODULES = """
     store/__init__ store/burial store/disk store/files store/flight store/layout store/past store/size
     worktree/__init__ worktree/digests worktree/kept worktree/listing worktree/restore worktree/survey
     worktree/workspace
-""".split()  # noqa: SIM905 - a list of forty quoted names, one a line, says no more
+"""
+# Imported by a run that names remotes, and when one of each kind is asked for something.
+MORE = {
+    "remotes": """
+        config/words core/packs core/statement plugins/later plugins/remotes
+        store/address store/arrivals store/guard store/handshake store/late store/life store/packed store/parallel
+        store/passing store/receive store/sealed store/threads store/tiers
+    """,
+    "http": "store/exchange store/http store/proxies",
+    "buckets": """
+        store/aws store/azure store/buckets store/clock store/holdings store/objects store/packs store/refusals
+    """,
+    "reapi": "core/services store/calls store/reapi",
+}
+
+
+# Code, whether it is a package, and what has to be made before it, in order.
+Module = tuple[CodeType, bool, tuple[str, ...]]
 
 
 class TogetherHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
             return  # the sources change from one run to the next
-        made = Path(self.directory) / f"together.{sys.implementation.cache_tag}.bin"
-        made.parent.mkdir(parents=True, exist_ok=True)
-        made.write_bytes(MAGIC_NUMBER + marshal.dumps(compiled(Path(self.root) / "src" / "capsula")))
-        build_data["force_include"][str(made)] = f"capsula/{made.name}"
+        package = Path(self.root) / "src" / "capsula"
+        files: dict[str, Any] = {f"-{name}": compiled(package, given.split()) for name, given in MORE.items()}
+        # The first says which other file has a module that it doesn't have itself.
+        elsewhere = {module: which for which, modules in files.items() for module in modules}
+        files[""] = elsewhere | compiled(package, MODULES.split(), is_first=True)
+        for which, modules in files.items():
+            made = Path(self.directory) / f"together{which}.{sys.implementation.cache_tag}.bin"
+            made.parent.mkdir(parents=True, exist_ok=True)
+            made.write_bytes(MAGIC_NUMBER + marshal.dumps(modules))
+            build_data["force_include"][str(made)] = f"capsula/{made.name}"
 
 
-def compiled(package: Path) -> dict[str, tuple[CodeType, bool, tuple[str, ...]]]:
-    """By module name: its code, whether it is a package, and what has to be made before it, in order."""
+def compiled(package: Path, names: list[str], *, is_first: bool = False) -> dict[str, Module]:
+    """By module name. Of the first file, a module is made together with what it needs; what comes after may be imported
+    by several threads at once, which is for importlib to put in order."""
     codes: dict[str, tuple[CodeType, bool]] = {}
     imported: dict[str, list[str]] = {}
-    for name in MODULES:
+    for name in names:
         tree = ast.parse((package / f"{name}.py").read_bytes())
         dotted = "capsula." + name.removesuffix("/__init__").replace("/", ".")
         # Without docstrings, which are half of it.
@@ -54,7 +78,8 @@ def compiled(package: Path) -> dict[str, tuple[CodeType, bool, tuple[str, ...]]]
         codes[dotted] = without_lines(code), name.endswith("/__init__")
         imported[dotted] = list(imports_at_the_top(lean.body))
     return {
-        name: (code, is_package, tuple(before(name, imported))) for name, (code, is_package) in codes.items()
+        name: (code, is_package, tuple(before(name, imported)) if is_first else ())
+        for name, (code, is_package) in codes.items()
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import nginx
+from servers import nginx, ports
 
 SCRIPT = Path(sys.executable).with_name("capsule")
 # Runs the installed script as its first line would, and notes the modules when the process ends.
@@ -166,8 +166,13 @@ def test_nothing_but_our_own_and_the_interpreter_s_modules_is_in_the_budgets():
     assert foreign <= sys.stdlib_module_names
 
 
-def test_the_modules_of_a_miss_come_from_one_file(ws, tmp_path):
-    """One that dev/hatch_together.py forgets is found, but by a search of its own at every run."""
+@pytest.mark.parametrize("where", ["disk", "http://HOST", "grpc://HOST", "s3://bucket"])
+def test_the_modules_of_a_miss_come_from_few_files(ws, tmp_path, where):
+    """One that dev/hatch_together.py forgets is found, but by a search of its own at every run. What speaks to a store
+    is imported also when the store can't be reached."""
+    host = f"127.0.0.1:{ports.free_port()}"
+    ws.environ |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    options = ("-b", where.replace("HOST", host), "--s3_endpoint", f"http://{host}", "--remote_mode", "r")
     spy = SPY.replace(
         "in(sys.modules)",
         "in(n for n in list(sys.modules) if 'Together' not in repr(getattr(sys.modules[n], '__loader__', 0)))",
@@ -175,11 +180,12 @@ def test_the_modules_of_a_miss_come_from_one_file(ws, tmp_path):
     assert spy != SPY
     ws.write("in", "one")
     report = tmp_path / "modules"
-    command = [sys.executable, "-c", spy, str(SCRIPT), str(report), *("-i", "in", "-o", "out")]
+    command = [sys.executable, "-c", spy, str(SCRIPT), str(report), *("-i", "in", "-o", "out"), *options]
     done = subprocess.run(
-        [*command, "--", "cp", "in", "out"], cwd=ws.root, env=ws.environ, capture_output=True
+        [*command, "--", "cp", "in", "out"], cwd=ws.root, env=ws.environ, capture_output=True, text=True
     )
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
+    assert ("going on without it" in done.stderr) == (where != "disk")
     # Those that are imported before the file is opened, or by whoever needs no more than them.
     alone = names(
         """

@@ -1,4 +1,5 @@
-"""All modules of a run at once: the wheel holds their compiled code in one file beside the modules themselves.
+"""All modules of a run at once: the wheel holds their compiled code in one file beside the modules themselves, and that
+of what speaks to shared stores in a few more.
 
 Some fifty small modules are a pleasure to read and 160 µs each to import, most of it for finding, opening and checking
 fifty files: two fifths of what a miss costs. So a wheel also has them together, made by the build for the Python that
@@ -18,9 +19,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from importlib.abc import Loader
     from types import CodeType, ModuleType
+    from typing import Any
 
     # Code, whether it is a package, and the modules to be made before it, in order.
-    Content = dict[str, tuple[CodeType, bool, tuple[str, ...]]]
+    Module = tuple[CodeType, bool, tuple[str, ...]]
 else:
     Loader = object
 
@@ -28,13 +30,18 @@ _Module = type(sys)
 
 
 class Together(Loader):
-    """A finder and loader (importlib's protocols) over the file's content."""
+    """A finder and loader (importlib's protocols) over the content of the files. `elsewhere` names the file, of those
+    in `package`, that has a module."""
 
-    def __init__(self, folder: str, modules: "Content") -> None:
-        self.folder = folder
+    def __init__(self, package: str, modules: "dict[str, Module]", elsewhere: dict[str, str]) -> None:
+        self.package = package
+        self.folder = package.rpartition("/")[0]
         self.modules = modules
+        self.elsewhere = elsewhere
 
     def find_spec(self, name: str, *_: object) -> "ModuleSpec | None":
+        if name in self.elsewhere and name not in self.modules:
+            self.modules |= _read(self.package, self.elsewhere[name])
         found = self.modules.get(name)
         if found is None:
             return None
@@ -86,15 +93,24 @@ class Together(Loader):
 
 
 def use() -> None:
-    """Have the modules that aren't imported yet come from the one file, if there is one for this Python."""
+    """Have the modules that aren't imported yet come from the files, if there are some for this Python."""
     package = __file__.rpartition("/cli/")[0]
     if posix.environ.get(b"CAPSULA_DEBUG") or any([type(finder) is Together for finder in sys.meta_path]):
         return
+    found = _read(package, "")
+    if found:
+        elsewhere = {name: module for name, module in found.items() if type(module) is str}
+        modules = {name: module for name, module in found.items() if type(module) is not str}
+        sys.meta_path.insert(0, Together(package, modules, elsewhere))
+
+
+def _read(package: str, which: str) -> "dict[str, Any]":
+    """Empty when there is none of this Python's."""
     try:
-        with open(f"{package}/together.{sys.implementation.cache_tag}.bin", "rb", buffering=0) as file:
+        with open(f"{package}/together{which}.{sys.implementation.cache_tag}.bin", "rb", buffering=0) as file:
             content = file.read()
         if content.startswith(MAGIC_NUMBER):
-            modules = marshal.loads(memoryview(content)[len(MAGIC_NUMBER) :])
-            sys.meta_path.insert(0, Together(package.rpartition("/")[0], modules))
+            return marshal.loads(memoryview(content)[len(MAGIC_NUMBER) :])  # type: ignore[no-any-return]
     except (OSError, ValueError, EOFError, TypeError):
-        return
+        pass
+    return {}

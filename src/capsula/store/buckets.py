@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from capsula.errors import UsageError
+from capsula.store.address import parts_of
 from capsula.store.aws import Profile, profile
 from capsula.store.azure import account, is_in_clear
 from capsula.store.objects import ObjectStore, Places
@@ -47,7 +47,7 @@ def from_options(options: Mapping[str, str | None], environ: Mapping[str, str]) 
 
 def from_url(url: str, options: Mapping[str, str | None], environ: Mapping[str, str]) -> ObjectStore:
     """s3://bucket/prefix, gs://bucket/prefix or az://container/prefix: entries and blobs in one."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     prefix = parts.path.strip("/")
     name = f"{parts.scheme}://{parts.netloc}" + (f"/{prefix}" if prefix else "")
     if parts.scheme == "s3":

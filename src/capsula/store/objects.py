@@ -34,8 +34,10 @@ CONNECTIONS = 16
 PART = 8 << 20
 _PARTS_AT_ONCE = 4
 _CHUNK = 1 << 20
-# How many are on the way at once, by their size: what is in memory of them together stays the same.
-_AT_ONCE = ((0, _CHUNK, CONNECTIONS), (_CHUNK, PART, 5), (PART, sys.maxsize, 2))
+# How many are on the way at once, by their size: what is in memory of them together stays much the same. Those of one
+# size go before those of the next; the packs of a result, of about a mebibyte, are all of the first.
+_SMALL = 2 << 20
+_AT_ONCE = ((0, _SMALL, CONNECTIONS), (_SMALL, PART, 5), (PART, sys.maxsize, 2))
 _SAMPLE = 1 << 15
 _LEVEL = 3
 _ENCODED = {"Content-Encoding": "zstd"}
