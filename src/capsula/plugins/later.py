@@ -41,7 +41,8 @@ class _Unloaded(ModuleType):
     """It becomes an ordinary module when it is loaded; the thread that loads it sees as much of it as there is."""
 
     def __getattribute__(self, name: str) -> object:
-        _load(self)
+        if name != "__spec__":  # which is what a second import looks at
+            _load(self)
         return ModuleType.__getattribute__(self, name)
 
     def __setattr__(self, name: str, value: object) -> None:
