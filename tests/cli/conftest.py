@@ -169,7 +169,7 @@ class Workspace(Place):
         import hashlib
 
         name = hashlib.sha256(content).hexdigest()
-        return self.store / "cas" / name[:2] / name
+        return self.store / "cas" / name[0] / name
 
     def fifo(self, name: str) -> Path:
         """A pipe with a name, outside the workspace: opening it waits for the other side."""

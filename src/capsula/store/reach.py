@@ -6,7 +6,7 @@ from capsula.core.digest import Digest
 from capsula.core.reapi import Action, ActionResult, Command, Directory, Tree
 from capsula.core.wire import decode
 from capsula.errors import WireError
-from capsula.store.layout import BLOBS, ENTRIES, blob_path, is_hash, unseal
+from capsula.store.layout import BLOBS, ENTRIES, blob_path, entry_path, is_hash, unseal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,11 +39,10 @@ class File:
 def scan(root: str, kind: str) -> "Iterator[File]":
     """Every blob or entry (`kind` is layout.BLOBS or ENTRIES). What vanishes meanwhile or is no hash isn't told."""
     assert kind in (BLOBS, ENTRIES)
+    path_of = blob_path if kind == BLOBS else entry_path
     for folder in _entries(f"{root}/{kind}"):
-        if len(folder.name) != 2:
-            continue
         for found in _entries(folder.path):
-            if not is_hash(found.name) or found.name[:2] != folder.name:
+            if not is_hash(found.name) or found.path != path_of(root, found.name):
                 continue
             try:
                 yield File(found.name, found.path, found.stat(follow_symlinks=False))

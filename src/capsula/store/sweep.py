@@ -24,6 +24,7 @@ Stamps from the future (a clock was wrong and was set back) are pulled to now, e
 
 import os
 import time
+from glob import escape, glob
 
 from capsula.store.layout import (
     BLOBS,
@@ -100,6 +101,7 @@ def sweep(
 def sweep_locked(root: str, limit: int, started: float, grace: float) -> Swept:
     """A sweep by someone who has the lock; raises OSError."""
     put_back_all(root)
+    move_up_all(root)
     swept = Swept()
     entries = sorted(scan(root, ENTRIES), key=_newest_first)
     blobs = {file.name: file for file in scan(root, BLOBS)}
@@ -271,6 +273,17 @@ def put_back_all(root: str) -> None:
         return
     for name in filter(is_hash, names):
         put_back(f"{root}/{HELD}/{name}", blob_path(root, name))
+
+
+def move_up_all(root: str) -> None:
+    """Blobs as stores had them before the first release: in directories of two characters."""
+    for folder in glob(f"{escape(root)}/{BLOBS}/[0-9a-f][0-9a-f]/"):
+        for name in filter(is_hash, os.listdir(folder)):
+            put_back(folder + name, blob_path(root, name))
+        try:
+            os.rmdir(folder)
+        except OSError:
+            pass
 
 
 def tidy(root: str, now: float) -> None:

@@ -19,13 +19,14 @@ from capsula.store.layout import (
     RECALL,
     STATE,
     TMP,
+    blob_path,
     discard,
     refusal,
     set_aside,
 )
 from capsula.store.reach import File, Incomplete, Reach, load_entry, scan
 from capsula.store.size import take_lock, write_size
-from capsula.store.sweep import put_back_all, tidy
+from capsula.store.sweep import move_up_all, put_back_all, tidy
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ def verify(
             return _verify(root, now, progress, heal=False)
         try:
             put_back_all(root)
+            move_up_all(root)
             return _verify(root, now, progress, heal=True)
         finally:
             if lock is not None:
@@ -220,7 +222,7 @@ def _remove_incomplete(
         if name in sizes:
             return sizes[name]
         try:
-            sizes[name] = os.lstat(f"{root}/{BLOBS}/{name[:2]}/{name}").st_size
+            sizes[name] = os.lstat(blob_path(root, name)).st_size
         except OSError:
             return None  # not remembered: it may be put at any moment
         return sizes[name]

@@ -24,6 +24,7 @@ from capsula.core.statement import attached, statement
 from capsula.core.wire import decode, encode
 from capsula.errors import BlobMissing, StoreError, StoreUnreachable
 from capsula.ports import Receiver, Remote
+from capsula.store.layout import blob_path
 from capsula.store.receive import Receiving, receiving
 
 MIB = 1 << 20
@@ -151,7 +152,7 @@ class Desk:
         return Receiving(self.root, digest, time.time)
 
     def received(self, digest: Digest) -> bytes:
-        return Path(self.root, "cas", digest.hash[:2], digest.hash).read_bytes()
+        return Path(blob_path(self.root, digest.hash)).read_bytes()
 
     def rests(self) -> list[Path]:
         return list(Path(self.root).glob("tmp/*"))

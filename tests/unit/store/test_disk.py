@@ -50,7 +50,7 @@ def test_the_names_are_those_of_the_documented_format(store: DiskStore) -> None:
     store.store(ACTION, result)
     assert all_files(store) == [
         Path(store.root, "ac", ACTION.hash[:2], ACTION.hash),
-        Path(store.root, "cas", digest.hash[:2], digest.hash),
+        Path(store.root, "cas", digest.hash[0], digest.hash),
     ]
     magic, checksum, payload = Path(entry_path(store.root, ACTION.hash)).read_bytes().split(b"\n", 2)
     assert magic == b"capsula-ac1"

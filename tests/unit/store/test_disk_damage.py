@@ -210,7 +210,7 @@ while True:
     if number % 4 == 0:
         store.remove(digest_of(b"%d" % number))
         import os
-        os.unlink({root!r} + "/cas/" + outputs[-1].digest.hash[:2] + "/" + outputs[-1].digest.hash)
+        os.unlink({root!r} + "/cas/" + outputs[-1].digest.hash[0] + "/" + outputs[-1].digest.hash)
 """
 
 

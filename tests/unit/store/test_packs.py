@@ -318,7 +318,7 @@ def test_a_pack_comes_once_for_all_that_is_spoiled_here(machine, far, is_all_the
 
 
 def path_in(machine: Machine, digest: Digest) -> str:
-    return f"{machine.near.root}/cas/{digest.hash[:2]}/{digest.hash}"
+    return f"{machine.near.root}/cas/{digest.hash[0]}/{digest.hash}"
 
 
 def test_a_member_that_vanished_here_is_not_sent_without(machine, far) -> None:

@@ -205,6 +205,24 @@ def test_stamps_from_the_future_are_pulled_back(store: DiskStore) -> None:
     assert not store.has(stray)
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_blobs_in_directories_of_two_characters_are_moved_up(store: DiskStore, anew: bool) -> None:
+    """As they were before the first release. One that was put again meanwhile is younger, and stays."""
+    digest = store.put(b"content")
+    path = Path(blob_path(store.root, digest.hash))
+    old = Path(store.root, "cas", digest.hash[:2], digest.hash)
+    old.parent.mkdir()
+    path.rename(old)
+    if anew:
+        age(str(old))
+        store.put(b"content")
+    before = path.stat().st_ino if anew else old.stat().st_ino
+    sweep.sweep(store.root)
+    assert store.read(digest) == b"content"
+    assert path.stat().st_ino == before
+    assert not old.parent.exists()
+
+
 def test_strange_files_are_left_alone(store: DiskStore) -> None:
     digest = store.put(b"x")
     folder = Path(blob_path(store.root, digest.hash)).parent
