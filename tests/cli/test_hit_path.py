@@ -68,7 +68,7 @@ FETCHED = WHOLE | names(
     capsula.plugins.remotes capsula.store.address capsula.store.arrivals capsula.store.exchange
     capsula.store.guard capsula.store.handshake capsula.store.http capsula.store.late capsula.store.parallel
     capsula.store.passing capsula.store.proxies capsula.store.receive capsula.store.sealed
-    capsula.store.threads capsula.store.tiers _socket
+    capsula.store.threads capsula.store.tiers capsula.store.unopened _socket
     """
 )
 # Which of them knows SHA-256 is the interpreter's business.

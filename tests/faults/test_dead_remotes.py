@@ -165,6 +165,7 @@ def test_one_that_is_dead_does_not_keep_the_next_from_being_asked(dead: Dead) ->
     tiers.bring(ACTION, result, digests, 60)
     tiers.let_go()
     assert dead.remote.calls == before
+    assert dead.near.lookup(ACTION) is not None
     assert (good.lookups, len(good.fetched), dead.near.missing(digests)) == (1, MANY, [])
     assert len(dead.said) == 1
 

@@ -24,6 +24,7 @@ from capsula.store.layout import (
     refusal,
     seal,
     set_aside,
+    unopened_path,
     unseal,
 )
 
@@ -174,6 +175,10 @@ class DiskStore:
             os.close(fd)
         if result is None:
             raise self._bad_entry(path)
+        if os.path.lexists(unopened_path(self.root, action.hash)):
+            from capsula.store.unopened import open_one
+
+            open_one(self, action.hash)
         self.touch(action)
         return result
 

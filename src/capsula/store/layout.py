@@ -3,6 +3,7 @@
     cas/<1 hex>/<hash>  blobs            ac/<2 hex>/<hash>  entries (`seal` is their form)
     tmp/                being written    held/              taken out by a sweep that is making up its mind
     quarantine/         didn't verify    trash/             the user's own files, to be had back
+    unopened/           results as they came from a shared store (unopened.py)
     locks/ recall/ state/ ids/ journal/  of others          size  about how many bytes there are
     remotes/ until when one is left alone                   spool/ results that are still to be sent
     telemetry/  what a receiver didn't take
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 BLOBS, ENTRIES, TMP, HELD, QUARANTINE, TRASH = "cas", "ac", "tmp", "held", "quarantine", "trash"
 LOCKS, RECALL, STATE, IDS, JOURNAL, SIZE = "locks", "recall", "state", "ids", "journal", "size"
-REMOTES, SPOOL = "remotes", "spool"
+REMOTES, SPOOL, UNOPENED = "remotes", "spool", "unopened"
 
 # Seconds for which a blob that was put is safe from a sweep although no entry names it yet; see sweep.py. An entry has
 # to be written within half of it after its first blob.
@@ -54,6 +55,7 @@ _OURS = {
     SIZE,
     REMOTES,
     SPOOL,
+    UNOPENED,
     "totals",
 }
 
@@ -105,6 +107,10 @@ def blob_path(root: str, name: str) -> str:
 
 def entry_path(root: str, key: str) -> str:
     return f"{root}/{ENTRIES}/{key[:2]}/{key}"
+
+
+def unopened_path(root: str, key: str) -> str:
+    return f"{root}/{UNOPENED}/{key}"
 
 
 def is_hash(text: str) -> bool:

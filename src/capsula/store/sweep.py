@@ -26,6 +26,7 @@ import os
 import time
 from glob import escape, glob
 
+from capsula.store.disk import DiskStore
 from capsula.store.layout import (
     BLOBS,
     ENTRIES,
@@ -42,10 +43,12 @@ from capsula.store.layout import (
     make_directories,
     publish,
     refusal,
+    unopened_path,
 )
 from capsula.store.reach import File, Incomplete, Reach, load_entry, scan
 from capsula.store.size import SWEEP_LOCK, take_lock, write_size
 from capsula.store.trash import remove_tree, trim
+from capsula.store.unopened import open_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,6 +105,7 @@ def sweep_locked(root: str, limit: int, started: float, grace: float) -> Swept:
     """A sweep by someone who has the lock; raises OSError."""
     put_back_all(root)
     move_up_all(root)
+    open_all(DiskStore(root, now=time.time))
     swept = Swept()
     entries = sorted(scan(root, ENTRIES), key=_newest_first)
     blobs = {file.name: file for file in scan(root, BLOBS)}
@@ -210,7 +214,8 @@ class Marks:
             if result is not None:
                 return self._reach.of_result(result)
         except Incomplete:
-            pass
+            if os.path.lexists(unopened_path(self._root, entry.name)):
+                return set()  # it has just come
         self._out[place] = "damaged"
         return None
 

@@ -24,6 +24,7 @@ from capsula.errors import (
 from capsula.store.arrivals import Arrivals
 from capsula.store.files import write_new
 from capsula.store.receive import Receiving
+from capsula.store.unopened import FEWEST, open_what_has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,10 +144,12 @@ class Tiers:
             self._found, self._packs = (action, result), {}
         self._named = [each for each in digests if is_small(each)]
         absent = self.near.missing(digests)
+        if len(absent) >= FEWEST:
+            open_what_has(self.near, absent)
+            absent = self.near.missing(absent)
         if absent:
-            self._arrived = Arrivals(self.near, time.time)
+            self._arrived = Arrivals(self.near, action, time.time)
             self._fetch(absent, source, max(patience, self._patience))
-            self._arrived.keep_meanwhile()
         if source is not None:
             self._brought = (action, result)
 

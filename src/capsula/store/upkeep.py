@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from capsula.core.digest import Digest
 from capsula.errors import CapsulaError, StoreError
 from capsula.store import files, trash
+from capsula.store.disk import DiskStore
 from capsula.store.layout import (
     BLOBS,
     ENTRIES,
@@ -19,14 +20,17 @@ from capsula.store.layout import (
     RECALL,
     STATE,
     TMP,
+    UNOPENED,
     blob_path,
     discard,
     refusal,
     set_aside,
+    unopened_path,
 )
 from capsula.store.reach import File, Incomplete, Reach, load_entry, scan
 from capsula.store.size import take_lock, write_size
 from capsula.store.sweep import move_up_all, put_back_all, tidy
+from capsula.store.unopened import open_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ def stats(root: str) -> Stats:
         items = trash.items(root)
         return Stats(
             entries=_sum([file.size for file in scan(root, ENTRIES)]),
-            blobs=_sum([file.size for file in scan(root, BLOBS)]),
+            blobs=_sum([file.size for file in scan(root, BLOBS)] + _sizes(root, UNOPENED)),
             temporary=_usage(root, TMP, HELD),
             quarantine=_usage(root, QUARANTINE),
             trash=_sum([item.size for item in items]),
@@ -112,6 +116,7 @@ def verify(
         try:
             put_back_all(root)
             move_up_all(root)
+            open_all(DiskStore(root, now=now))
             return _verify(root, now, progress, heal=True)
         finally:
             if lock is not None:
@@ -132,7 +137,7 @@ def clear(
         lock = take_lock(root, wait=True)
         try:
             cleared = _clear(root)
-            for kind in (HELD, QUARANTINE, RECALL, STATE, IDS, *([JOURNAL] if journal else [])):
+            for kind in (HELD, UNOPENED, QUARANTINE, RECALL, STATE, IDS, *([JOURNAL] if journal else [])):
                 for path in _walk(root, kind):
                     discard(path)
             tidy(root, now())
@@ -238,7 +243,8 @@ def _remove_incomplete(
         except FileNotFoundError:
             continue
         except Incomplete:
-            pass
+            if os.path.lexists(unopened_path(root, entry.name)):
+                continue
         try:
             # Only what we looked at: a run that found it incomplete may have healed it by now.
             if os.lstat(entry.path).st_ino == entry.inode:
@@ -269,6 +275,10 @@ def _walk(root: str, kind: str) -> list[str]:
 
 
 def _usage(root: str, *kinds: str) -> Usage:
+    return _sum(_sizes(root, *kinds))
+
+
+def _sizes(root: str, *kinds: str) -> list[int]:
     sizes = []
     for kind in kinds:
         for path in _walk(root, kind):
@@ -276,7 +286,7 @@ def _usage(root: str, *kinds: str) -> Usage:
                 sizes.append(os.lstat(path).st_size)
             except OSError:
                 continue
-    return _sum(sizes)
+    return sizes
 
 
 def _sum(sizes: list[int]) -> Usage:

@@ -81,6 +81,7 @@ class Machine:
             tiers.bring(action, found, named_by(found, tiers), 5)
         finally:
             tiers.let_go()
+        assert self.near.lookup(action) is not None
         assert self.near.missing(named_by(found, self.near)) == []
         for digest in named_by(found, self.near):
             self.near.verify(digest)
@@ -163,6 +164,7 @@ def test_of_two_results_that_are_looked_up_each_has_its_own_packs(machine, far) 
     assert tiers.lookup(second) is not None
     tiers.bring(first, found, named, 5)
     tiers.let_go()
+    assert other.near.lookup(first) is not None
     assert other.near.missing(named) == []
     assert (tiers.spoiled, other.said) == (set(), [])
 

@@ -1,0 +1,209 @@
+"""What came from a shared store is in one file until somebody asks for it, and nobody notices."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from capsula.core.digest import Digest, digest_of
+from capsula.core.reapi import ActionResult, OutputFile
+from capsula.errors import StoreError
+from capsula.store import sweep, unopened, upkeep
+from capsula.store.disk import DiskStore
+from capsula.store.layout import GRACE, unopened_path
+from capsula.store.unopened import keep, open_all, open_one, open_what_has
+
+CONTENTS = [b"content %d" % number * (number + 1) for number in range(60)]
+ACTION, OTHER = digest_of(b"action"), digest_of(b"another")
+RESULT = ActionResult(
+    output_files=tuple(OutputFile(path=str(at), digest=digest_of(each)) for at, each in enumerate(CONTENTS))
+)
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> DiskStore:
+    return DiskStore(str(tmp_path / "near"), now=time.time)
+
+
+def bring(near: DiskStore, contents: list[bytes] = CONTENTS, action: Digest = ACTION) -> Path:
+    """As when it has come from a remote; the file that it is in."""
+    keep(near, action, {digest_of(content).hash: content for content in contents}, time.time())
+    near.store(action, RESULT)
+    return Path(unopened_path(near.root, action.hash))
+
+
+def there(near: DiskStore) -> int:
+    """How many of the contents are; all that are, are right."""
+    digests = [digest_of(content) for content in CONTENTS]
+    return sum(
+        [
+            near.has(digest) and near.read(digest) == each
+            for digest, each in zip(digests, CONTENTS, strict=True)
+        ]
+    )
+
+
+def test_it_is_opened_when_the_result_is_asked_for(near: DiskStore) -> None:
+    path = bring(near)
+    assert (there(near), path.exists()) == (0, True)
+    assert near.lookup(OTHER) is None
+    assert there(near) == 0
+    assert near.lookup(ACTION) == RESULT
+    assert (there(near), path.exists()) == (len(CONTENTS), False)
+    assert near.lookup(ACTION) == RESULT
+
+
+def test_what_is_there_already_stays(near: DiskStore) -> None:
+    near.put(CONTENTS[3])
+    before = near.written
+    bring(near)
+    after = near.written
+    assert near.lookup(ACTION) == RESULT
+    assert there(near) == len(CONTENTS)
+    assert near.written - after == sum(map(len, CONTENTS)) - before
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda raw: raw[:-1],
+        lambda raw: raw + b"x",
+        lambda raw: raw[:200],
+        lambda raw: b"",
+        lambda raw: bytes(len(raw)),
+        lambda raw: raw.replace(b"content 7", b"content 8"),
+        lambda raw: os.urandom(len(raw)),
+    ],
+)
+def test_what_is_spoiled_is_as_if_it_werent_there(near: DiskStore, spoil) -> None:  # type: ignore[no-untyped-def]
+    path = bring(near)
+    raw = spoil(path.read_bytes())
+    path.chmod(0o600)
+    path.write_bytes(raw)
+    assert near.lookup(ACTION) == RESULT
+    assert not path.exists()
+    assert there(near) < len(CONTENTS)
+    assert not [
+        each for each in Path(near.root, "cas").glob("*/*") if digest_of(each.read_bytes()).hash != each.name
+    ]
+
+
+@pytest.mark.parametrize("instead", ["directory", "link to nowhere", "link to itself", "pipe"])
+def test_something_else_in_its_place_keeps_nobody(near: DiskStore, instead: str) -> None:
+    path = bring(near)
+    path.unlink()
+    if instead == "directory":
+        path.mkdir()
+    elif instead == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path if instead == "link to itself" else "nowhere")
+    assert near.lookup(ACTION) == RESULT
+    assert there(near) == 0
+    open_all(near)
+    open_what_has(near, [digest_of(CONTENTS[0])])
+
+
+def test_on_a_full_disk_it_stays_unopened(near: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bring(near)
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DiskStore, "keep", full)
+        assert near.lookup(ACTION) == RESULT
+    assert (there(near), path.exists()) == (0, True)
+    assert near.lookup(ACTION) == RESULT
+    assert there(near) == len(CONTENTS)
+
+
+def test_a_disk_that_refuses_is_told_and_leaves_nothing(
+    near: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(unopened, "publish", full)
+    with pytest.raises(StoreError):
+        bring(near)
+    assert [path for path in Path(near.root).rglob("*") if path.is_file()] == []
+
+
+def test_what_another_result_has_is_found(near: DiskStore) -> None:
+    first = bring(near, CONTENTS[:40])
+    second = bring(near, CONTENTS[40:], OTHER)
+    open_what_has(near, [digest_of(each) for each in [*CONTENTS[:20], b"new"]])
+    assert (first.exists(), second.exists(), there(near)) == (False, True, 40)
+
+
+def test_a_sweep_opens_it_and_keeps_it(near: DiskStore) -> None:
+    path = bring(near)
+    swept = sweep.sweep(near.root, now=lambda: time.time() + 2 * GRACE)
+    assert swept is not None
+    assert (swept.entries, swept.damaged) == (1, 0)
+    assert (there(near), path.exists()) == (len(CONTENTS), False)
+
+
+def test_what_no_entry_names_any_more_goes_with_a_sweep(near: DiskStore) -> None:
+    path = bring(near)
+    near.remove(ACTION)
+    sweep.sweep(near.root)
+    assert not path.exists()
+    sweep.sweep(near.root, now=lambda: time.time() + 2 * GRACE)
+    assert there(near) == 0
+
+
+@pytest.mark.parametrize("does", ["sweep", "verify"])
+def test_one_that_comes_while_all_are_looked_through_is_whole(
+    near: DiskStore, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    bring(near)
+    monkeypatch.setattr(sweep, "open_all", lambda _: None)
+    monkeypatch.setattr(upkeep, "open_all", lambda _: None)
+    if does == "sweep":
+        swept = sweep.sweep(near.root)
+        assert swept is not None
+        assert (swept.entries, swept.damaged) == (1, 0)
+    else:
+        assert upkeep.verify(near.root).sound
+    assert near.lookup(ACTION) == RESULT
+    assert there(near) == len(CONTENTS)
+
+
+def test_it_is_verified_counted_and_cleared(near: DiskStore) -> None:
+    path = bring(near)
+    assert upkeep.stats(near.root).blobs.bytes == path.stat().st_size
+    assert upkeep.verify(near.root).blobs == len(CONTENTS)
+    bring(near)
+    upkeep.clear(near.root)
+    assert not path.exists()
+    assert upkeep.stats(near.root).bytes == 0
+
+
+def test_one_that_was_spoiled_is_told_by_verify(near: DiskStore) -> None:
+    path = bring(near)
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes().replace(b"content 7", b"content 8"))
+    assert upkeep.verify(near.root).incomplete == (ACTION.hash,)
+
+
+def test_names_that_are_no_hashes_are_left_alone(near: DiskStore) -> None:
+    path = bring(near)
+    strange = path.with_name("README")
+    path.rename(strange)
+    open_all(near)
+    open_one(near, ACTION.hash)
+    assert strange.exists()
+
+
+def test_of_very_many_the_newest_are_looked_into(near: DiskStore) -> None:
+    for number in range(unopened._NEWEST + 2):
+        path = bring(near, CONTENTS[:40], digest_of(b"%d" % number))
+        os.utime(path, (number, number))
+    open_what_has(near, [digest_of(CONTENTS[0])])
+    assert sorted(path.stat().st_mtime for path in Path(near.root, "unopened").iterdir()) == [0, 1]
+    open_all(near)
+    assert list(Path(near.root, "unopened").iterdir()) == []
