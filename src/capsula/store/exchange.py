@@ -28,6 +28,7 @@ _LARGEST_HEAD = 1 << 17
 _PIECE = 1 << 16
 _CHUNK = 1 << 18
 _FOREVER = -1
+_SPACE, _IN_NO_NAME = frozenset(" "), frozenset(" :")
 
 
 class Unintelligible(Exception):
@@ -51,6 +52,8 @@ class Connection:
         self._context = context
         self._proxy = proxy
         self._socket: Socket | None = None
+        # What all requests say after their first line, for the headers that were given last.
+        self._said: tuple[Mapping[str, str] | None, str] = (None, "")
 
     @property
     def is_open(self) -> bool:
@@ -66,17 +69,13 @@ class Connection:
     def send(
         self, verb: str, target: str, headers: Mapping[str, str], body: IO[bytes] | bytes | None = None
     ) -> None:
-        """One request, and not another before all of its answer has been read."""
+        """One request, and not another before all of its answer has been read. `headers` may be given again, and are
+        the same then."""
         if self._proxy is not None and self._context is None:
             target = f"http://{self._name()}{target}"
-            headers = {**headers, **self._proxy.headers}
-        head = [
-            f"{verb} {_plain(target, ' ')} HTTP/1.1",
-            f"Host: {self._name()}",
-            "Accept-Encoding: identity",
-        ]
-        head += [f"{_plain(name, ' :')}: {_plain(value)}" for name, value in headers.items()]
-        asked = "\r\n".join([*head, "", ""]).encode("latin-1")
+        if headers is not self._said[0]:
+            self._said = headers, self._told(headers)
+        asked = f"{verb} {_plain(target, _SPACE)} HTTP/1.1\r\n{self._said[1]}".encode("latin-1")
         if self._socket is None:
             self._socket = self._open()
         else:
@@ -99,6 +98,12 @@ class Connection:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _told(self, headers: Mapping[str, str]) -> str:
+        if self._proxy is not None and self._context is None:
+            headers = {**headers, **self._proxy.headers}
+        lines = [f"{_plain(name, _IN_NO_NAME)}: {_plain(value)}\r\n" for name, value in headers.items()]
+        return f"Host: {self._name()}\r\nAccept-Encoding: identity\r\n{''.join(lines)}\r\n"
 
     def _name(self) -> str:
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -233,8 +238,11 @@ class Answer:
             if not colon:
                 raise Unintelligible("a header without a name")
             name, value = name.strip().lower(), value.strip()
-            if headers.setdefault(name, value) != value and name == "content-length":
-                raise Unintelligible("two lengths")
+            if name in headers:  # the first counts
+                if name == "content-length" and headers[name] != value:
+                    raise Unintelligible("two lengths")
+                continue
+            headers[name] = value
         return version, int(status), reason.strip(), headers
 
     def _next_chunk(self) -> None:
@@ -263,8 +271,8 @@ class Answer:
         self._came += piece
 
 
-def _plain(text: str, unwanted: str = "") -> str:
+def _plain(text: str, unwanted: frozenset[str] = frozenset()) -> str:
     """ValueError for what would begin a line, or another word, of its own."""
-    if not text.isprintable() or any(character in text for character in unwanted):
+    if not text.isprintable() or not unwanted.isdisjoint(text):
         raise ValueError(f"{text[:20]!a}… can't be sent in the head of a request")
     return text
