@@ -144,8 +144,7 @@ class Tiers:
             self._found, self._packs = (action, result), {}
         self._named = [each for each in digests if is_small(each)]
         absent = self.near.missing(digests)
-        if len(absent) >= FEWEST:
-            open_what_has(self.near, absent)
+        if len(absent) >= FEWEST and open_what_has(self.near, absent):
             absent = self.near.missing(absent)
         if absent:
             self._arrived = Arrivals(self.near, action, time.time)

@@ -16,6 +16,7 @@ import os
 from capsula.core.digest import Digest, sha256
 from capsula.core.packs import Cutting, head
 from capsula.errors import BlobCorrupt, StoreError
+from capsula.store import files
 from capsula.store.layout import UNOPENED, create_temporary, discard, is_hash, publish, refusal, unopened_path
 
 TYPE_CHECKING = False
@@ -40,11 +41,12 @@ def keep(near: DiskStore, action: Digest, contents: Mapping[str, bytes], now: fl
     try:
         fd, path = create_temporary(near.root, 0o400, now)
         try:
-            with open(fd, "wb") as file:
-                near.written += file.write(head(members))
-                for content in contents.values():
-                    near.written += file.write(content)
+            try:
+                files.write_all(fd, b"".join((head(members), *contents.values())))
+            finally:
+                os.close(fd)
             publish(path, unopened_path(near.root, action.hash))
+            near.written += sum(digest.size_bytes for digest in members)
         except BaseException:
             discard(path)
             raise
@@ -70,8 +72,9 @@ def open_one(near: DiskStore, name: str) -> None:
     discard(path)
 
 
-def open_what_has(near: DiskStore, wanted: Sequence[Digest]) -> None:
-    """Open what has some of these."""
+def open_what_has(near: DiskStore, wanted: Sequence[Digest]) -> bool:
+    """Open what has some of these. Whether there was such."""
+    found = False
     sample = [bytes.fromhex(digest.hash) for digest in wanted[:: max(1, len(wanted) // _SAMPLE)]]
     for name in _newest_first(near.root)[:_NEWEST]:
         try:
@@ -81,6 +84,8 @@ def open_what_has(near: DiskStore, wanted: Sequence[Digest]) -> None:
             continue
         if any([each in start for each in sample]):
             open_one(near, name)
+            found = True
+    return found
 
 
 def open_all(near: DiskStore) -> None:
