@@ -33,6 +33,7 @@ _SAMPLE = 8
 # How much of a file is looked through for them (the digests of some hundreds), and of how many files, the newest.
 _GLANCE = 1 << 14
 _NEWEST = 64
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def keep(near: DiskStore, action: Digest, contents: Mapping[str, bytes], now: float) -> None:
@@ -59,17 +60,19 @@ def open_one(near: DiskStore, name: str) -> None:
     it weren't there."""
     path = unopened_path(near.root, name)
     try:
-        for digest, content in _members(path):
-            if sha256(content).hexdigest() == digest.hash and not near.has(digest):
-                near.keep(digest.hash, content)
-    except FileNotFoundError:
-        return
-    except StoreError as error:
-        if not isinstance(error, BlobCorrupt):
-            return  # a full disk: another time
-    except OSError:
-        return
-    discard(path)
+        with _reading(path) as file:
+            look = os.fstat(file.fileno())
+            try:
+                for digest, content in _members(file, Digest(name, look.st_size)):
+                    if sha256(content).hexdigest() == digest.hash and near.missing([digest]):
+                        near.keep(digest.hash, content)
+            except BlobCorrupt:
+                pass  # what is left of it can't be told
+        # The result may have come anew meanwhile.
+        if os.lstat(path).st_ino == look.st_ino:
+            os.unlink(path)
+    except (StoreError, OSError):
+        return  # it has been opened, or can't be now, as on a full disk
 
 
 def open_what_has(near: DiskStore, wanted: Sequence[Digest]) -> bool:
@@ -109,18 +112,15 @@ def _newest_first(root: str) -> Sequence[str]:
 
 def _reading(path: str) -> FileIO:
     """Whatever was put in its place, nobody waits for it."""
-    return open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0)
+    return open(path, "rb", buffering=0, opener=lambda path, _: os.open(path, _READ))
 
 
-def _members(path: str) -> Iterator[tuple[Digest, bytes]]:
-    with _reading(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        cutting = Cutting(Digest(os.path.basename(path), size))
-        parts: list[bytes | memoryview] = []
-        while piece := file.read(1 << 20):
-            for digest, part, is_last in cutting.cut(piece):
-                parts.append(part)
-                if is_last:
-                    yield digest, b"".join(parts)
-                    parts.clear()
-        cutting.end()
+def _members(file: FileIO, whole: Digest) -> Iterator[tuple[Digest, bytes]]:
+    cutting = Cutting(whole)
+    parts: list[bytes | memoryview] = []
+    while piece := file.read(1 << 20):
+        for digest, part, is_last in cutting.cut(piece):
+            parts.append(part)
+            if is_last:
+                yield digest, b"".join(parts)
+                parts.clear()

@@ -100,10 +100,30 @@ def test_something_else_in_its_place_keeps_nobody(near: DiskStore, instead: str)
         os.mkfifo(path)
     else:
         path.symlink_to(path if instead == "link to itself" else "nowhere")
+    before = os.listdir("/proc/self/fd")
     assert near.lookup(ACTION) == RESULT
     assert there(near) == 0
     open_all(near)
     open_what_has(near, [digest_of(CONTENTS[0])])
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_one_that_comes_anew_while_it_is_opened_stays(
+    near: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(near, CONTENTS[:40])
+    kept = DiskStore.keep
+
+    def meanwhile(self: DiskStore, name: str, content: bytes) -> None:
+        monkeypatch.setattr(DiskStore, "keep", kept)
+        bring(near, CONTENTS[40:])
+        kept(self, name, content)
+
+    monkeypatch.setattr(DiskStore, "keep", meanwhile)
+    open_one(near, ACTION.hash)
+    assert there(near) == 40
+    open_one(near, ACTION.hash)
+    assert there(near) == len(CONTENTS)
 
 
 def test_on_a_full_disk_it_stays_unopened(near: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
