@@ -18,7 +18,7 @@ from capsula.errors import BlobCorrupt, WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from capsula.core.facts import Fact
     from capsula.core.reapi import ActionResult
@@ -37,6 +37,7 @@ _ROW = 32 + _NUMBER
 _FIXED = len(MAGIC) + _NUMBER
 # Beyond, it is none of ours, whatever an entry says: chance puts no eight times the average into one.
 _LARGEST = SIZE << 3
+_MOST_LISTED = 1 << 20
 
 
 class Pack:
@@ -112,6 +113,26 @@ def grouped(result: "ActionResult", named: "Iterable[Digest]") -> "list[tuple[st
 def head(members: "Sequence[Digest]") -> bytes:
     rows = [bytes.fromhex(each.hash) + each.size_bytes.to_bytes(_NUMBER, "big") for each in members]
     return MAGIC + len(members).to_bytes(_NUMBER, "big") + b"".join(rows)
+
+
+def lists(read: "Callable[[int], bytes]", names: "Iterable[str]") -> bool:
+    """Whether the pack that is read has a member of one of these hashes, going by its head: what doesn't begin like a
+    pack has none."""
+    from bisect import bisect_left
+
+    fixed = read(_FIXED)
+    count = int.from_bytes(fixed[len(MAGIC) :], "big") if fixed.startswith(MAGIC) else 0
+    rows = read(_ROW * min(count, _MOST_LISTED))
+    places = range(len(rows) // _ROW)
+
+    def name_at(place: int) -> bytes:
+        return rows[place * _ROW : place * _ROW + 32]
+
+    for wanted in map(bytes.fromhex, names):
+        place = bisect_left(places, wanted, key=name_at)
+        if place < len(places) and name_at(place) == wanted:
+            return True
+    return False
 
 
 class Cutting:

@@ -19,6 +19,7 @@ from capsula.store.outbox import named_by
 from capsula.store.packs import made
 from capsula.store.reach import load_entry, scan
 from capsula.store.sealed import size_of_action
+from capsula.store.unopened import open_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,10 @@ def audit(remote: Remote, near: DiskStore, *, share: float = 0.0, repair: bool =
             damaged=damaged,
             incomplete=incomplete,
         )
-        return _repaired(found, census, remote, near) if repair and found.wrong else found
+        if not (repair and found.wrong):
+            return found
+        open_all(near)
+        return _repaired(found, census, remote, near)
     finally:
         census.close()
 

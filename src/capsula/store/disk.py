@@ -46,18 +46,22 @@ class DiskStore:
     may lose some of the count, which only ever decides when to sweep.
     """
 
-    __slots__ = ("_now", "root", "written")
+    __slots__ = ("_held", "_now", "root", "written")
     at_hand = False
 
     def __init__(self, root: str, *, now: "Callable[[], float]") -> None:
         self.root = root
         self.written = 0
         self._now = now
+        # What couldn't be kept on this disk, by its hash.
+        self._held: dict[str, bytes] = {}
 
     # ------------------------------------------------------------------------------------------------ BlobStore
 
     def has(self, digest: Digest) -> bool:
         """Whether the blob is there now. A promise of nothing: what has to stay must be put (or asked of `missing`)."""
+        if self._is_held(digest):
+            return True
         try:
             look = os.lstat(blob_path(self.root, digest.hash)) if is_hash(digest.hash) else None
         except FileNotFoundError:
@@ -72,7 +76,8 @@ class DiskStore:
             return [
                 digest
                 for digest in digests
-                if not (
+                if not self._is_held(digest)
+                and not (
                     is_hash(digest.hash) and self._holds(blob_path(self.root, digest.hash), digest.size_bytes)
                 )
             ]
@@ -80,6 +85,8 @@ class DiskStore:
             raise refusal(error, self.root, "read") from error
 
     def read(self, digest: Digest) -> bytes:
+        if self._is_held(digest):
+            return self._held[digest.hash]
         fd = self._open(digest)
         try:
             size = digest.size_bytes
@@ -130,6 +137,14 @@ class DiskStore:
         except OSError as error:
             raise refusal(error, self.root, "write") from error
         return digest
+
+    def set_aside(self, path: str) -> None:
+        """Out of the way, as it isn't what was stored there."""
+        set_aside(self.root, path, self._now())
+
+    def hold(self, name: str, content: bytes) -> None:
+        """Have what is known to have this hash in memory, where the disk refuses it, as one that can only be read."""
+        self._held[name] = content
 
     def keep(self, name: str, content: bytes) -> None:
         """Put what is known to have this hash."""
@@ -226,6 +241,9 @@ class DiskStore:
             raise refusal(error, self.root, "write") from error
 
     # ------------------------------------------------------------------------------------------------ inside
+
+    def _is_held(self, digest: Digest) -> bool:
+        return bool(self._held) and len(self._held.get(digest.hash, b"")) == digest.size_bytes > 0
 
     def _open(self, digest: Digest) -> int:
         """A descriptor of the blob. Its size is compared first: a hostile digest may claim petabytes to allocate."""
@@ -344,7 +362,7 @@ class DiskStore:
                 os.close(fd)
         except (OSError, StoreError):
             pass
-        set_aside(self.root, path, self._now())
+        self.set_aside(path)
         return BlobCorrupt(
             f"the blob {digest!r} in the store had other bytes than it was stored with; it has been set aside",
             hint="the next run stores it again",
@@ -353,7 +371,7 @@ class DiskStore:
     def _bad_entry(self, path: str, error: "OSError | None" = None) -> StoreError:
         if error is not None and error.errno not in _SPOILED:
             return refusal(error, self.root, "read")
-        set_aside(self.root, path, self._now())
+        self.set_aside(path)
         return EntryCorrupt(
             f"the entry {os.path.basename(path)} in the store isn't as it was stored; it has been set aside",
             hint="the next run stores it again",

@@ -233,11 +233,10 @@ class HttpStore:
     ) -> tuple[Connection, Answer]:
         """Its head. A connection that was kept may have been closed meanwhile (servers do so after a minute): that is
         no failure, and the next is used, in the end a new one."""
-        headers = dict(self._headers)
+        headers = self._headers
         if body is not None:
-            headers["Content-Type"] = "application/octet-stream"
             size = len(body) if isinstance(body, bytes) else os.fstat(body.fileno()).st_size
-            headers["Content-Length"] = str(size)
+            headers = {**headers, "Content-Type": "application/octet-stream", "Content-Length": str(size)}
         while True:
             seconds = min(in_time(self.name, deadline), SILENCE_SECONDS)
             if asked is not None and asked.is_open:

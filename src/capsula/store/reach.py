@@ -6,7 +6,7 @@ from capsula.core.digest import Digest
 from capsula.core.reapi import Action, ActionResult, Command, Directory, Tree
 from capsula.core.wire import decode
 from capsula.errors import WireError
-from capsula.store.layout import BLOBS, ENTRIES, blob_path, entry_path, is_hash, unseal
+from capsula.store.layout import BLOBS, ENTRIES, UNOPENED, blob_path, entry_path, is_hash, unseal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,16 @@ def scan(root: str, kind: str) -> "Iterator[File]":
                 yield File(found.name, found.path, found.stat(follow_symlinks=False))
             except OSError:
                 continue
+
+
+def scan_unopened(root: str) -> "Iterator[File]":
+    """What came from shared stores and is in one file for each result (unopened.py), by the hash of its action."""
+    for found in _entries(f"{root}/{UNOPENED}"):
+        try:
+            if is_hash(found.name):
+                yield File(found.name, found.path, found.stat(follow_symlinks=False))
+        except OSError:
+            continue
 
 
 def load_entry(path: str, key: str) -> "ActionResult | None":
@@ -154,6 +164,15 @@ class Reach:
                 return decode(kind, file.read())
         except (OSError, WireError):
             return None
+
+
+class ReachOfWhatCame(Reach):
+    """The same for a result of which some blobs are unopened: all that it names, there or not, but for its trees."""
+
+    def _there(self, digest: "Digest | None") -> str:
+        if digest is None:
+            raise Incomplete
+        return digest.hash
 
 
 def _entries(path: str) -> "list[os.DirEntry[str]]":

@@ -3,7 +3,9 @@
 Mark and sweep, while others put, store, look up and restore. The theory, with S the moment when a sweep starts:
 
 * Entries are listed first, blobs after. An entry is stored after its blobs, so the list of blobs has all that any
-  listed entry needs; one for which it hasn't is broken already and goes.
+  listed entry needs; one for which it hasn't is broken already and goes. But of a result that came from a shared store
+  and is unopened, blobs may be in one file of its own, which stays and goes with the entry; these files are listed
+  before the blobs, so that what is opened meanwhile is found there or here.
 * An entry goes before its blobs. Who looked it up just before may then miss a blob in the middle of restoring, which
   counts as a miss; nobody finds an entry whose blobs this sweep took. One that was used or rewritten since it was
   listed is kept after all, with what it reaches.
@@ -26,7 +28,6 @@ import os
 import time
 from glob import escape, glob
 
-from capsula.store.disk import DiskStore
 from capsula.store.layout import (
     BLOBS,
     ENTRIES,
@@ -43,12 +44,18 @@ from capsula.store.layout import (
     make_directories,
     publish,
     refusal,
-    unopened_path,
 )
-from capsula.store.reach import File, Incomplete, Reach, load_entry, scan
+from capsula.store.reach import (
+    File,
+    Incomplete,
+    Reach,
+    ReachOfWhatCame,
+    load_entry,
+    scan,
+    scan_unopened,
+)
 from capsula.store.size import SWEEP_LOCK, take_lock, write_size
 from capsula.store.trash import remove_tree, trim
-from capsula.store.unopened import open_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,13 +112,20 @@ def sweep_locked(root: str, limit: int, started: float, grace: float) -> Swept:
     """A sweep by someone who has the lock; raises OSError."""
     put_back_all(root)
     move_up_all(root)
-    open_all(DiskStore(root, now=time.time))
     swept = Swept()
     entries = sorted(scan(root, ENTRIES), key=_newest_first)
+    unopened = {file.name: file for file in scan_unopened(root)}
     blobs = {file.name: file for file in scan(root, BLOBS)}
-    marks = Marks(root, entries, blobs, limit)
+    marks = Marks(root, entries, unopened, blobs, limit)
     marks.mark()
     marks.evict(swept)
+    named = {entry.name for entry in entries}
+    for file in unopened.values():
+        if file.name in named or file.mtime >= started - grace:
+            swept.bytes += file.size
+        else:
+            _remove_if_same(file)
+            swept.bytes_deleted += file.size
     for file in blobs.values():
         stale = file.mtime < started - grace
         if stale and not marks.keeps(file.name) and delete_blob(root, file, started - grace):
@@ -137,7 +151,9 @@ class Marks:
     the limit all are kept. An entry that exceeds the mark alone goes: to keep it, all others would have to.
     """
 
-    def __init__(self, root: str, entries: list[File], blobs: dict[str, File], limit: int) -> None:
+    def __init__(
+        self, root: str, entries: list[File], unopened: dict[str, File], blobs: dict[str, File], limit: int
+    ) -> None:
         self._root = root
         self._entries = entries
         self._blobs = blobs
@@ -147,6 +163,9 @@ class Marks:
         self._out: dict[int, str] = {}  # place -> why
         self._reached: dict[str, int] = {}
         self._reach = Reach(root, self._size_of)
+        # By the hashes of their actions, the files of those results that nobody has asked for since they came.
+        self._unopened = unopened
+        self._reach_of_what_came = ReachOfWhatCame(root, self._size_of)
 
     def mark(self) -> None:
         # An entry between the mark and the limit stays if all others can too, else it goes before any other.
@@ -163,13 +182,14 @@ class Marks:
             found = self._outputs(place, entry)
             if found is None:
                 continue
-            size = entry.size + sum([self._blobs[name].size for name in found])
+            own = entry.size + (self._unopened[entry.name].size if entry.name in self._unopened else 0)
+            size = own + sum([self._blobs[name].size for name in found])
             if self._limit and size > largest:
                 self._out[place] = "too large"
                 continue
             large = large or size > self._low
             found |= self._reach.of_action(entry.name, self._reached.__contains__)
-            total += entry.size
+            total += own
             for name in found:
                 if name not in self._reached:
                     self._reached[name] = place
@@ -192,6 +212,10 @@ class Marks:
                 swept.entries += 1
                 swept.bytes += entry.size
             else:
+                if entry.name in self._unopened:
+                    unopened = self._unopened.pop(entry.name)
+                    _remove_if_same(unopened)
+                    swept.bytes_deleted += unopened.size
                 swept.entries_deleted += 1
                 swept.bytes_deleted += entry.size
                 swept.damaged += why == "damaged"
@@ -211,11 +235,13 @@ class Marks:
             self._out[place] = "gone"
             return None
         try:
+            if result is not None and entry.name in self._unopened:
+                # Of the others, some may be in their place by now.
+                return self._blobs.keys() & self._reach_of_what_came.of_result(result)
             if result is not None:
                 return self._reach.of_result(result)
         except Incomplete:
-            if os.path.lexists(unopened_path(self._root, entry.name)):
-                return set()  # it has just come
+            pass
         self._out[place] = "damaged"
         return None
 
@@ -283,12 +309,12 @@ def put_back_all(root: str) -> None:
 def move_up_all(root: str) -> None:
     """Blobs as stores had them before the first release: in directories of two characters."""
     for folder in glob(f"{escape(root)}/{BLOBS}/[0-9a-f][0-9a-f]/"):
-        for name in filter(is_hash, os.listdir(folder)):
-            put_back(folder + name, blob_path(root, name))
         try:
+            for name in filter(is_hash, os.listdir(folder)):
+                put_back(folder + name, blob_path(root, name))
             os.rmdir(folder)
         except OSError:
-            pass
+            continue  # a full disk: what goes now makes room for another time
 
 
 def tidy(root: str, now: float) -> None:
@@ -357,6 +383,15 @@ def _files(folder: str) -> "list[tuple[str, os.stat_result]]":
 def _set_time(path: str, moment: float) -> None:
     try:
         os.utime(path, (moment, moment), follow_symlinks=False)
+    except OSError:
+        pass
+
+
+def _remove_if_same(file: File) -> None:
+    """Unless another one has come in its place."""
+    try:
+        if os.lstat(file.path).st_ino == file.inode:
+            os.unlink(file.path)
     except OSError:
         pass
 

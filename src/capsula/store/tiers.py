@@ -24,7 +24,7 @@ from capsula.errors import (
 from capsula.store.arrivals import Arrivals
 from capsula.store.files import write_new
 from capsula.store.receive import Receiving
-from capsula.store.unopened import FEWEST, open_what_has
+from capsula.store.unopened import FEWEST, open_one, open_what_has
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class Tiers:
         if self._found is None or self._found[0] != action:
             self._found, self._packs = (action, result), {}
         self._named = [each for each in digests if is_small(each)]
+        open_one(self.near, action.hash)
         absent = self.near.missing(digests)
         if len(absent) >= FEWEST and open_what_has(self.near, absent):
             absent = self.near.missing(absent)
@@ -230,6 +231,8 @@ class Tiers:
                     # In a pack that is gone or spoiled isn't all that it should hold: that may be there for itself.
                     packs = Packs()
                 absent = still
+        if absent and open_what_has(self.near, absent):
+            absent = self._not_here(absent)
         told = [trouble for trouble in troubles if not isinstance(trouble[1], BlobMissing)]
         self.troubles += [(remote.name, "fetch", error.what) for remote, error in told]
         if absent:

@@ -5,11 +5,11 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from capsula.core.digest import Digest
 from capsula.errors import CapsulaError, StoreError
 from capsula.store import files, trash
-from capsula.store.disk import DiskStore
 from capsula.store.layout import (
     BLOBS,
     ENTRIES,
@@ -27,10 +27,10 @@ from capsula.store.layout import (
     set_aside,
     unopened_path,
 )
-from capsula.store.reach import File, Incomplete, Reach, load_entry, scan
+from capsula.store.reach import File, Incomplete, Reach, load_entry, scan, scan_unopened
 from capsula.store.size import take_lock, write_size
 from capsula.store.sweep import move_up_all, put_back_all, tidy
-from capsula.store.unopened import open_all
+from capsula.store.unopened import members
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,6 @@ def verify(
         try:
             put_back_all(root)
             move_up_all(root)
-            open_all(DiskStore(root, now=now))
             return _verify(root, now, progress, heal=True)
         finally:
             if lock is not None:
@@ -137,7 +136,7 @@ def clear(
         lock = take_lock(root, wait=True)
         try:
             cleared = _clear(root)
-            for kind in (HELD, UNOPENED, QUARANTINE, RECALL, STATE, IDS, *([JOURNAL] if journal else [])):
+            for kind in (HELD, QUARANTINE, RECALL, STATE, IDS, *([JOURNAL] if journal else [])):
                 for path in _walk(root, kind):
                     discard(path)
             tidy(root, now())
@@ -158,13 +157,12 @@ def _verify(
 ) -> Verified:
     sizes: dict[str, int] = {}
     bad_blobs: list[str] = []
-    for file in scan(root, BLOBS):
-        digest = _digest(file.path)
-        if digest is None:
-            continue
-        if digest.hash == file.name:
-            sizes[file.name] = digest.size_bytes
-        else:
+    for file, found in chain(
+        ((file, _blob(file)) for file in scan(root, BLOBS)),
+        ((file, members(file.path)) for file in scan_unopened(root)),
+    ):
+        sizes.update(found or {})
+        if found is None:
             if heal:
                 set_aside(root, file.path, now())
             bad_blobs.append(file.name)
@@ -195,6 +193,14 @@ def _verify(
         incomplete=tuple(sorted(incomplete)),
         healed=heal,
     )
+
+
+def _blob(file: File) -> dict[str, int] | None:
+    """Its size by its hash; None if it isn't what it is stored as, nothing when it is gone."""
+    digest = _digest(file.path)
+    if digest is None:
+        return {}
+    return {digest.hash: digest.size_bytes} if digest.hash == file.name else None
 
 
 def _digest(path: str) -> Digest | None:
@@ -235,6 +241,8 @@ def _remove_incomplete(
     reach = Reach(root, size_of)
     removed = []
     for entry in entries:
+        # Looked for before its blobs are: somebody may be opening it.
+        has_just_come = os.path.lexists(unopened_path(root, entry.name))
         try:
             result = load_entry(entry.path, entry.name)
             if result is not None:
@@ -243,7 +251,7 @@ def _remove_incomplete(
         except FileNotFoundError:
             continue
         except Incomplete:
-            if os.path.lexists(unopened_path(root, entry.name)):
+            if has_just_come:
                 continue
         try:
             # Only what we looked at: a run that found it incomplete may have healed it by now.
@@ -259,8 +267,13 @@ def _remove_incomplete(
 def _clear(root: str) -> Cleared:
     counts = {ENTRIES: 0, BLOBS: 0}
     size = 0
-    for kind in (ENTRIES, BLOBS):  # entries first: nobody shall find one whose blobs are being removed
-        for file in scan(root, kind):
+    # Entries first: nobody shall find one whose blobs are being removed.
+    for kind, found in (
+        (ENTRIES, scan(root, ENTRIES)),
+        (BLOBS, scan(root, BLOBS)),
+        (BLOBS, scan_unopened(root)),
+    ):
+        for file in found:
             try:
                 os.unlink(file.path)
             except FileNotFoundError:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from capsula.errors import StoreError
 from capsula.store import sweep
 from capsula.store.disk import DiskStore
 from capsula.store.layout import GRACE, blob_path, entry_path
+from capsula.store.upkeep import verify
 from unit.store.aged import LONG_AGO, NOW, add, age, age_everything, broken_entries, names
 
 # ------------------------------------------------------------------------------------------------ what goes
@@ -205,8 +207,11 @@ def test_stamps_from_the_future_are_pulled_back(store: DiskStore) -> None:
     assert not store.has(stray)
 
 
+@pytest.mark.parametrize("by", [sweep.sweep, verify])
 @pytest.mark.parametrize("anew", [False, True])
-def test_blobs_in_directories_of_two_characters_are_moved_up(store: DiskStore, anew: bool) -> None:
+def test_blobs_in_directories_of_two_characters_are_moved_up(
+    store: DiskStore, anew: bool, by: Callable[[str], object]
+) -> None:
     """As they were before the first release. One that was put again meanwhile is younger, and stays."""
     digest = store.put(b"content")
     path = Path(blob_path(store.root, digest.hash))
@@ -217,7 +222,7 @@ def test_blobs_in_directories_of_two_characters_are_moved_up(store: DiskStore, a
         age(str(old))
         store.put(b"content")
     before = path.stat().st_ino if anew else old.stat().st_ino
-    sweep.sweep(store.root)
+    by(store.root)
     assert store.read(digest) == b"content"
     assert path.stat().st_ino == before
     assert not old.parent.exists()

@@ -1,5 +1,6 @@
 """A store on this disk with remotes behind it: what is brought, what is kept, and whose trouble it is."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from capsula.errors import BlobMissing, EntryUntrusted, RemoteRequired, StoreUnr
 from capsula.store.disk import DiskStore
 from capsula.store.sealed import Sealed
 from capsula.store.tiers import Tiers
+from capsula.store.unopened import keep
 from capsula.testing import MemoryRemote, soon
 
 ACTION = digest_of(b"an action")
@@ -271,3 +273,85 @@ def test_a_damaged_entry_here_is_made_good_from_there(tiers: Callable[..., Tiers
     path = next(Path(near.root).glob("ac/*/*"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert tiers(far).lookup(ACTION) == result
+
+
+# ------------------------------------------------------------------------------------------------ what is unopened
+
+MANY = [b"content %d" % number for number in range(100)]
+
+
+def test_of_many_that_come_it_is_known_here_what_they_are(
+    tiers: Callable[..., Tiers], near: DiskStore
+) -> None:
+    far = MemoryRemote()
+    result = filled(far, *MANY)
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    bring(store, result)
+    assert os.listdir(f"{near.root}/unopened") == [ACTION.hash]
+    assert near.lookup(ACTION) == result
+    assert near.missing(digests(result)) == []
+
+
+def test_few_are_files_of_their_own_at_once(tiers: Callable[..., Tiers], near: DiskStore) -> None:
+    far = MemoryRemote()
+    result = filled(far, *MANY[:31])
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    bring(store, result)
+    assert near.missing(digests(result)) == []
+
+
+def test_what_came_with_another_result_is_not_fetched_again(
+    tiers: Callable[..., Tiers], near: DiskStore
+) -> None:
+    keep(near, digest_of(b"another"), {digest_of(each).hash: each for each in MANY[:90]}, time.time())
+    far = MemoryRemote()
+    result = filled(far, *MANY)
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    bring(store, result)
+    assert set(far.fetched) == {digest_of(each).hash for each in MANY[90:]}
+    assert near.lookup(ACTION) == result
+    assert near.missing(digests(result)) == []
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_what_the_remote_has_lost_and_another_result_has_is_found(
+    tiers: Callable[..., Tiers], near: DiskStore, said: list[str], count: int
+) -> None:
+    lost = MANY[:count]
+    keep(near, digest_of(b"another"), {digest_of(each).hash: each for each in lost}, time.time())
+    far = MemoryRemote()
+    result = filled(far, *MANY)
+    for each in lost:
+        del far.blobs[digest_of(each).hash]
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    bring(store, result)
+    assert near.lookup(ACTION) == result
+    assert near.missing(digests(result)) == []
+    assert said == []
+
+
+def test_what_has_come_before_a_remote_broke_off_is_not_fetched_again(
+    tiers: Callable[..., Tiers], near: DiskStore
+) -> None:
+    far = MemoryRemote()
+    result = filled(far, *MANY)
+    gone = {digest_of(each).hash: each for each in MANY[50:]}
+    for name in gone:
+        del far.blobs[name]
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    with pytest.raises(BlobMissing):
+        bring(store, result)
+    assert near.lookup(ACTION) is None
+    far.blobs.update(gone)
+    far.fetched.clear()
+    again = tiers(far)
+    assert again.lookup(ACTION) == result
+    bring(again, result)
+    assert set(far.fetched) == set(gone)
+    assert near.lookup(ACTION) == result
+    assert near.missing(digests(result)) == []

@@ -12,7 +12,7 @@ from capsula.core.reapi import ActionResult, OutputFile
 from capsula.errors import StoreError
 from capsula.store import sweep, unopened, upkeep
 from capsula.store.disk import DiskStore
-from capsula.store.layout import GRACE, unopened_path
+from capsula.store.layout import GRACE, entry_path, unopened_path
 from capsula.store.unopened import keep, open_all, open_one, open_what_has
 
 CONTENTS = [b"content %d" % number * (number + 1) for number in range(60)]
@@ -57,12 +57,11 @@ def test_it_is_opened_when_the_result_is_asked_for(near: DiskStore) -> None:
 
 def test_what_is_there_already_stays(near: DiskStore) -> None:
     near.put(CONTENTS[3])
-    before = near.written
     bring(near)
     after = near.written
     assert near.lookup(ACTION) == RESULT
     assert there(near) == len(CONTENTS)
-    assert near.written - after == sum(map(len, CONTENTS)) - before
+    assert near.written == after, "it was counted when it came"
 
 
 @pytest.mark.parametrize(
@@ -84,6 +83,7 @@ def test_what_is_spoiled_is_as_if_it_werent_there(near: DiskStore, spoil) -> Non
     path.write_bytes(raw)
     assert near.lookup(ACTION) == RESULT
     assert not path.exists()
+    assert len(os.listdir(f"{near.root}/quarantine")) == 1
     assert there(near) < len(CONTENTS)
     assert not [
         each for each in Path(near.root, "cas").glob("*/*") if digest_of(each.read_bytes()).hash != each.name
@@ -126,7 +126,9 @@ def test_one_that_comes_anew_while_it_is_opened_stays(
     assert there(near) == len(CONTENTS)
 
 
-def test_on_a_full_disk_it_stays_unopened(near: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_disk_takes_nothing_it_is_held_in_memory(
+    near: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = bring(near)
 
     def full(*_: object) -> None:
@@ -135,9 +137,12 @@ def test_on_a_full_disk_it_stays_unopened(near: DiskStore, monkeypatch: pytest.M
     with monkeypatch.context() as patched:
         patched.setattr(DiskStore, "keep", full)
         assert near.lookup(ACTION) == RESULT
-    assert (there(near), path.exists()) == (0, True)
-    assert near.lookup(ACTION) == RESULT
-    assert there(near) == len(CONTENTS)
+        assert near.missing([digest_of(each) for each in CONTENTS]) == []
+        assert (there(near), path.exists()) == (len(CONTENTS), True)
+    other = DiskStore(near.root, now=time.time)
+    assert there(other) == 0
+    assert other.lookup(ACTION) == RESULT
+    assert (there(other), path.exists()) == (len(CONTENTS), False)
 
 
 def test_a_disk_that_refuses_is_told_and_leaves_nothing(
@@ -159,30 +164,77 @@ def test_what_another_result_has_is_found(near: DiskStore) -> None:
     assert (first.exists(), second.exists(), there(near)) == (False, True, 40)
 
 
-def test_a_sweep_opens_it_and_keeps_it(near: DiskStore) -> None:
+# ------------------------------------------------------------------------------------------------ sweeps and checks
+
+
+LATER = time.time() + 2 * GRACE
+
+
+def test_a_sweep_leaves_it_with_its_entry(near: DiskStore) -> None:
+    large = near.put(b"x" * 100_000)
     path = bring(near)
-    swept = sweep.sweep(near.root, now=lambda: time.time() + 2 * GRACE)
+    near.store(
+        ACTION, ActionResult(output_files=(*RESULT.output_files, OutputFile(path="large", digest=large)))
+    )
+    swept = sweep.sweep(near.root, now=lambda: LATER)
     assert swept is not None
-    assert (swept.entries, swept.damaged) == (1, 0)
-    assert (there(near), path.exists()) == (len(CONTENTS), False)
+    assert (swept.entries, swept.damaged, swept.blobs) == (1, 0, 1)
+    assert swept.bytes > path.stat().st_size + 100_000
+    assert near.lookup(ACTION) is not None
+    assert there(near) == len(CONTENTS)
+    assert near.has(large)
 
 
-def test_what_no_entry_names_any_more_goes_with_a_sweep(near: DiskStore) -> None:
+def test_it_goes_with_its_entry(near: DiskStore) -> None:
+    path = bring(near)
+    swept = sweep.sweep(near.root, 100, now=lambda: LATER)
+    assert swept is not None
+    assert (swept.entries_deleted, path.exists()) == (1, False)
+    assert swept.bytes_deleted > sum(map(len, CONTENTS))
+
+
+def test_of_two_the_one_that_was_used_last_stays(near: DiskStore) -> None:
+    first, second = bring(near), bring(near, CONTENTS, OTHER)
+    near.store(OTHER, RESULT)
+    for action, moment in ((ACTION, 1000), (OTHER, 2000)):
+        os.utime(entry_path(near.root, action.hash), (moment, moment))
+    swept = sweep.sweep(near.root, second.stat().st_size * 2, now=lambda: LATER)
+    assert swept is not None
+    assert (first.exists(), second.exists(), swept.entries) == (False, True, 1)
+
+
+def test_what_no_entry_names_goes_when_it_is_old(near: DiskStore) -> None:
     path = bring(near)
     near.remove(ACTION)
     sweep.sweep(near.root)
+    assert path.exists(), "its entry may be about to be stored"
+    sweep.sweep(near.root, now=lambda: LATER)
     assert not path.exists()
-    sweep.sweep(near.root, now=lambda: time.time() + 2 * GRACE)
-    assert there(near) == 0
 
 
 @pytest.mark.parametrize("does", ["sweep", "verify"])
-def test_one_that_comes_while_all_are_looked_through_is_whole(
-    near: DiskStore, monkeypatch: pytest.MonkeyPatch, does: str
+@pytest.mark.parametrize("when", ["it comes", "it is opened"])
+def test_nothing_is_taken_for_broken_while_it_changes(
+    near: DiskStore, monkeypatch: pytest.MonkeyPatch, does: str, when: str
 ) -> None:
-    bring(near)
-    monkeypatch.setattr(sweep, "open_all", lambda _: None)
-    monkeypatch.setattr(upkeep, "open_all", lambda _: None)
+    """Between the listing of what is unopened and the look at each entry."""
+    if when == "it is opened":
+        bring(near)
+    module = sweep if does == "sweep" else upkeep
+    load = module.load_entry
+
+    def meanwhile(path: str, key: str) -> object:
+        if when == "it is opened":
+            open_one(near, key)
+        else:
+            bring(near)
+        return load(path, key)
+
+    monkeypatch.setattr(module, "load_entry", meanwhile)
+    if when == "it comes":
+        for each in CONTENTS:
+            near.put(each)
+        near.store(ACTION, RESULT)
     if does == "sweep":
         swept = sweep.sweep(near.root)
         assert swept is not None
@@ -197,8 +249,8 @@ def test_it_is_verified_counted_and_cleared(near: DiskStore) -> None:
     path = bring(near)
     assert upkeep.stats(near.root).blobs.bytes == path.stat().st_size
     assert upkeep.verify(near.root).blobs == len(CONTENTS)
-    bring(near)
-    upkeep.clear(near.root)
+    assert path.exists()
+    assert upkeep.clear(near.root).bytes > sum(map(len, CONTENTS))
     assert not path.exists()
     assert upkeep.stats(near.root).bytes == 0
 
@@ -207,7 +259,9 @@ def test_one_that_was_spoiled_is_told_by_verify(near: DiskStore) -> None:
     path = bring(near)
     path.chmod(0o600)
     path.write_bytes(path.read_bytes().replace(b"content 7", b"content 8"))
-    assert upkeep.verify(near.root).incomplete == (ACTION.hash,)
+    found = upkeep.verify(near.root)
+    assert (found.bad_blobs, found.incomplete) == ((ACTION.hash,), (ACTION.hash,))
+    assert not path.exists()
 
 
 def test_names_that_are_no_hashes_are_left_alone(near: DiskStore) -> None:
