@@ -67,7 +67,7 @@ FETCHED = WHOLE | names(
     __future__ capsula.config.words capsula.core.packs capsula.core.statement capsula.plugins.later
     capsula.plugins.remotes capsula.store.address capsula.store.arrivals capsula.store.exchange
     capsula.store.guard capsula.store.handshake capsula.store.http capsula.store.late capsula.store.parallel
-    capsula.store.passing capsula.store.proxies capsula.store.receive capsula.store.sealed
+    capsula.store.passing capsula.store.proxies capsula.store.reach capsula.store.receive capsula.store.sealed
     capsula.store.threads capsula.store.tiers capsula.store.unopened _socket
     """
 )
