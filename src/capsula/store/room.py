@@ -104,8 +104,10 @@ def _choose(census: Census, wanted: Wanted, now: float) -> int:
     )
     damaged = census.number("select count(*) from entries where state = 'goes'")
     if wanted.age is not None:
-        # Servers tell whole seconds: of the age 0 is also what was stored in this one.
-        rows.execute("update entries set state = 'goes' where time <= ?", (now - wanted.age,))
+        # Servers tell the time in whole seconds, and some list times more exactly: of the age 0 is also what was stored
+        # in this second.
+        oldest = now - wanted.age
+        rows.execute("update entries set state = 'goes' where cast(time as integer) <= ?", (oldest,))
     if wanted.size is not None:
         _choose_by_size(census, wanted.size)
     return damaged

@@ -294,3 +294,10 @@ def test_where_nothing_is_listed_the_results_of_this_machine_are_looked_for(stor
     assert (found.lists, found.entries, found.incomplete) == (False, 1, (lost.hash,))
     assert audit(store.remote, near, repair=True, tell=quiet).sent == 1
     assert audit(store.remote, near, tell=quiet).entries == 2
+
+
+def test_of_the_age_nought_is_also_what_was_stored_in_this_second(store) -> None:
+    """The server tells the time in whole seconds, and lists times more exactly."""
+    store.result("just now", age=-0.7)
+    assert store.make_room(age=0).removed_entries == 1
+    assert store.memory.entries == {}
