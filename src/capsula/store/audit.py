@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from hashlib import file_digest
 
 from capsula.core.digest import Digest
+from capsula.core.names import printable
 from capsula.core.packs import grouped
-from capsula.errors import CapsulaError
+from capsula.errors import CapsulaError, StoreError
 from capsula.ports import Remote
 from capsula.store.census import REACHED, UNNAMED, Census, Counter, Tell, soon
 from capsula.store.disk import DiskStore
@@ -77,7 +78,11 @@ def audit(remote: Remote, near: DiskStore, *, share: float = 0.0, repair: bool =
         )
         if not (repair and found.wrong):
             return found
-        open_all(near)
+        if not open_all(near):
+            raise StoreError(
+                f"{printable(near.root)} takes nothing, so what is in it can't be looked through for what is lacking",
+                hint="make room on its disk",
+            )
         return _repaired(found, census, remote, near)
     finally:
         census.close()

@@ -60,7 +60,7 @@ class DiskStore:
 
     def has(self, digest: Digest) -> bool:
         """Whether the blob is there now. A promise of nothing: what has to stay must be put (or asked of `missing`)."""
-        if self._is_held(digest):
+        if self.is_held(digest):
             return True
         try:
             look = os.lstat(blob_path(self.root, digest.hash)) if is_hash(digest.hash) else None
@@ -76,7 +76,7 @@ class DiskStore:
             return [
                 digest
                 for digest in digests
-                if not self._is_held(digest)
+                if not self.is_held(digest)
                 and not (
                     is_hash(digest.hash) and self._holds(blob_path(self.root, digest.hash), digest.size_bytes)
                 )
@@ -85,7 +85,7 @@ class DiskStore:
             raise refusal(error, self.root, "read") from error
 
     def read(self, digest: Digest) -> bytes:
-        if self._is_held(digest):
+        if self.is_held(digest):
             return self._held[digest.hash]
         fd = self._open(digest)
         try:
@@ -119,6 +119,8 @@ class DiskStore:
 
     def verify(self, digest: Digest) -> None:
         """Raises what `read` would; memory stays flat."""
+        if self.is_held(digest):
+            return
         fd = self._open(digest)
         try:
             if files.digest_file(fd, lambda error: self._unreadable(digest, error)).hash != digest.hash:
@@ -141,6 +143,9 @@ class DiskStore:
     def set_aside(self, path: str) -> None:
         """Out of the way, as it isn't what was stored there."""
         set_aside(self.root, path, self._now())
+
+    def is_held(self, digest: Digest) -> bool:
+        return bool(self._held) and len(self._held.get(digest.hash, b"")) == digest.size_bytes > 0
 
     def hold(self, name: str, content: bytes) -> None:
         """Have what is known to have this hash in memory, where the disk refuses it, as one that can only be read."""
@@ -241,9 +246,6 @@ class DiskStore:
             raise refusal(error, self.root, "write") from error
 
     # ------------------------------------------------------------------------------------------------ inside
-
-    def _is_held(self, digest: Digest) -> bool:
-        return bool(self._held) and len(self._held.get(digest.hash, b"")) == digest.size_bytes > 0
 
     def _open(self, digest: Digest) -> int:
         """A descriptor of the blob. Its size is compared first: a hostile digest may claim petabytes to allocate."""

@@ -121,6 +121,8 @@ def sweep_locked(root: str, limit: int, started: float, grace: float) -> Swept:
     marks.evict(swept)
     named = {entry.name for entry in entries}
     for file in unopened.values():
+        if file.mtime > started + grace:
+            _set_time(file.path, started)
         if file.name in named or file.mtime >= started - grace:
             swept.bytes += file.size
         else:
@@ -256,9 +258,10 @@ class Marks:
             return True
         # Used or rewritten since it was listed. If it is incomplete by our list, what it needs was put meanwhile.
         try:
-            found = self._reach.of_result(result) if result is not None else set()
+            named = self._reach_of_what_came.of_result(result) if result is not None else set()
         except Incomplete:
-            found = set()
+            named = set()
+        found = self._blobs.keys() & named
         found |= self._reach.of_action(entry.name, self.keeps)
         self._reached.update(dict.fromkeys(found, -1))
         return False

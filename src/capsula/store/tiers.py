@@ -176,24 +176,27 @@ class Tiers:
 
     def read(self, digest: Digest) -> bytes:
         content = self._at_hand(digest)
-        if content is not None:
-            return content
-        try:
-            return self.near.read(digest)
-        except (BlobMissing, BlobCorrupt):
-            self._fetch_again(digest)
-            return self.near.read(digest)
+        if content is None:
+            try:
+                return self.near.read(digest)
+            except (BlobMissing, BlobCorrupt):
+                self._fetch_again(digest)
+            content = self._at_hand(digest)
+        return self.near.read(digest) if content is None else content
 
     def fetch(self, digest: Digest, path: str, mode: int) -> None:
         content = self._at_hand(digest)
-        if content is not None:
+        if content is None:
+            try:
+                self.near.fetch(digest, path, mode)
+                return
+            except (BlobMissing, BlobCorrupt):
+                self._fetch_again(digest)
+            content = self._at_hand(digest)
+        if content is None:
+            self.near.fetch(digest, path, mode)
+        else:
             write_new(path, content, mode)
-            return
-        try:
-            self.near.fetch(digest, path, mode)
-        except (BlobMissing, BlobCorrupt):
-            self._fetch_again(digest)
-            self.near.fetch(digest, path, mode)
 
     def put(self, content: bytes) -> Digest:
         return self.near.put(content)

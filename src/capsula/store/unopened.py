@@ -22,10 +22,11 @@ from capsula.store.reach import scan_unopened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
     from io import FileIO
 
     from capsula.store.disk import DiskStore
+    from capsula.store.reach import File
 
 # Of so many it is worth it.
 FEWEST = 32
@@ -37,7 +38,8 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 def keep(near: DiskStore, action: Digest, contents: Mapping[str, bytes], now: float) -> None:
     """Contents by their hashes, which they are known to have. StoreError when this disk refuses."""
-    rows = sorted(contents.items())
+    # What is there already couldn't be opened, or it would be gone.
+    rows = sorted({**_right(unopened_path(near.root, action.hash)), **contents}.items())
     members = [Digest(name, len(content)) for name, content in rows]
     try:
         fd, path = create_temporary(near.root, 0o400, now)
@@ -55,15 +57,16 @@ def keep(near: DiskStore, action: Digest, contents: Mapping[str, bytes], now: fl
         raise refusal(error, near.root, "write") from error
 
 
-def open_one(near: DiskStore, name: str) -> None:
+def open_one(near: DiskStore, name: str, wanted: Container[str] | None = None) -> None:
     """Put what the result of this action has unopened where all blobs are. What isn't right is as if it weren't there,
-    and the file is set aside then."""
+    and the file is set aside then. Where the disk takes nothing, `wanted` of it are held, by their hashes (None: all).
+    """
     path = unopened_path(near.root, name)
     written = near.written
     try:
         with _reading(path) as file:
             look = os.fstat(file.fileno())
-            is_right, is_kept = _put(near, file, look.st_size)
+            is_right, is_kept = _put(near, file, look.st_size, wanted)
             # The result may have come anew meanwhile.
             if not is_right:
                 near.set_aside(path)
@@ -79,21 +82,24 @@ def open_what_has(near: DiskStore, wanted: Sequence[Digest]) -> bool:
     """Open what has some of these. Whether there was such."""
     found = False
     sample = [digest.hash for digest in wanted[:: max(1, len(wanted) // _SAMPLE)]]
-    for file in sorted(scan_unopened(near.root), key=lambda file: -file.mtime)[:_NEWEST]:
+    names = frozenset(digest.hash for digest in wanted)
+    for file in sorted(_there(near.root), key=lambda file: -file.mtime)[:_NEWEST]:
         try:
             with _reading(file.path) as opened:
                 has_some = lists(opened.read, sample)
         except OSError:
             continue
         if has_some:
-            open_one(near, file.name)
+            open_one(near, file.name, names)
             found = True
     return found
 
 
-def open_all(near: DiskStore) -> None:
-    for file in scan_unopened(near.root):
-        open_one(near, file.name)
+def open_all(near: DiskStore) -> bool:
+    """Whether there are none any more."""
+    for file in _there(near.root):
+        open_one(near, file.name, ())
+    return not _there(near.root)
 
 
 def members(path: str) -> dict[str, int] | None:
@@ -112,19 +118,39 @@ def members(path: str) -> dict[str, int] | None:
     return found
 
 
-def _put(near: DiskStore, file: FileIO, size: int) -> tuple[bool, bool]:
+def _right(path: str) -> dict[str, bytes]:
+    found = {}
+    try:
+        with _reading(path) as file:
+            for digest, content in _members(file, os.fstat(file.fileno()).st_size):
+                if sha256(content).hexdigest() == digest.hash:
+                    found[digest.hash] = content
+    except (OSError, BlobCorrupt):
+        pass
+    return found
+
+
+def _there(root: str) -> list[File]:
+    try:
+        return list(scan_unopened(root))
+    except OSError:
+        return []  # another user's, who lets nobody look
+
+
+def _put(near: DiskStore, file: FileIO, size: int, wanted: Container[str] | None) -> tuple[bool, bool]:
     """Whether all of it was right, and whether all that is right is on the disk now."""
     is_right = is_kept = True
     try:
         for digest, content in _members(file, size):
             if sha256(content).hexdigest() != digest.hash:
                 is_right = False
-            elif near.missing([digest]):
+            elif near.is_held(digest) or near.missing([digest]):
                 try:
                     near.keep(digest.hash, content)
                 except StoreError:
-                    near.hold(digest.hash, content)
                     is_kept = False
+                    if wanted is None or digest.hash in wanted:
+                        near.hold(digest.hash, content)
     except BlobCorrupt:
         is_right = False
     except StoreError:

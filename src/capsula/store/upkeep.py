@@ -246,13 +246,18 @@ def _remove_incomplete(
         try:
             result = load_entry(entry.path, entry.name)
             if result is not None:
-                reach.of_result(result)
+                try:
+                    reach.of_result(result)
+                except Incomplete:
+                    if not has_just_come:
+                        raise
+                    sizes.update(members(unopened_path(root, entry.name)) or {})
+                    reach.of_result(result)
             continue
         except FileNotFoundError:
             continue
         except Incomplete:
-            if has_just_come:
-                continue
+            pass
         try:
             # Only what we looked at: a run that found it incomplete may have healed it by now.
             if os.lstat(entry.path).st_ino == entry.inode:

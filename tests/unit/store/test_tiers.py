@@ -11,6 +11,7 @@ from capsula.core.digest import Digest, digest_of
 from capsula.core.reapi import ActionResult, OutputFile
 from capsula.errors import BlobMissing, EntryUntrusted, RemoteRequired, StoreUnreachable
 from capsula.store.disk import DiskStore
+from capsula.store.layout import blob_path
 from capsula.store.sealed import Sealed
 from capsula.store.tiers import Tiers
 from capsula.store.unopened import keep
@@ -355,3 +356,27 @@ def test_what_has_come_before_a_remote_broke_off_is_not_fetched_again(
     assert set(far.fetched) == set(gone)
     assert near.lookup(ACTION) == result
     assert near.missing(digests(result)) == []
+
+
+@pytest.mark.parametrize("does", ["read", "fetch"])
+def test_what_is_spoiled_here_is_used_out_of_memory_when_it_has_come_again(
+    tiers: Callable[..., Tiers], near: DiskStore, tmp_path: Path, does: str
+) -> None:
+    """While the others are brought."""
+    spoiled = near.put(MANY[0])
+    far = MemoryRemote()
+    result = filled(far, *MANY)
+    path = Path(blob_path(near.root, spoiled.hash))
+    path.chmod(0o600)
+    path.write_bytes(b"x" * spoiled.size_bytes)
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    store.bring(ACTION, result, digests(result), 0)
+    if does == "read":
+        assert store.read(spoiled) == MANY[0]
+    else:
+        store.fetch(spoiled, str(tmp_path / "out"), 0o644)
+        assert (tmp_path / "out").read_bytes() == MANY[0]
+    store.let_go()
+    assert near.lookup(ACTION) == result
+    assert near.read(spoiled) == MANY[0]

@@ -126,23 +126,61 @@ def test_one_that_comes_anew_while_it_is_opened_stays(
     assert there(near) == len(CONTENTS)
 
 
-def test_where_the_disk_takes_nothing_it_is_held_in_memory(
-    near: DiskStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = bring(near)
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Until it is undone, the disk takes no blobs."""
 
-    def full(*_: object) -> None:
+    def refused(*_: object) -> None:
         raise StoreError("the disk is full")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(DiskStore, "keep", full)
+    monkeypatch.setattr(DiskStore, "keep", refused)
+    return monkeypatch
+
+
+def test_where_the_disk_takes_nothing_it_is_held_in_memory(near: DiskStore, full: pytest.MonkeyPatch) -> None:
+    path = bring(near)
+    for _ in range(2):
         assert near.lookup(ACTION) == RESULT
+        open_one(near, ACTION.hash)
         assert near.missing([digest_of(each) for each in CONTENTS]) == []
         assert (there(near), path.exists()) == (len(CONTENTS), True)
+        for each in CONTENTS:
+            near.verify(digest_of(each))
+    full.undo()
     other = DiskStore(near.root, now=time.time)
     assert there(other) == 0
     assert other.lookup(ACTION) == RESULT
     assert (there(other), path.exists()) == (len(CONTENTS), False)
+
+
+def test_of_what_others_have_only_what_is_wanted_is_held(near: DiskStore, full: pytest.MonkeyPatch) -> None:
+    bring(near)
+    assert open_what_has(near, [digest_of(each) for each in CONTENTS[:3]])
+    assert there(near) == 3
+    assert not open_all(near)
+    full.undo()
+    assert open_all(near)
+
+
+def test_what_comes_is_added_to_what_could_not_be_opened(near: DiskStore, full: pytest.MonkeyPatch) -> None:
+    bring(near, CONTENTS[:40])
+    open_one(near, ACTION.hash)
+    bring(near, CONTENTS[30:])
+    full.undo()
+    assert DiskStore(near.root, now=time.time).lookup(ACTION) == RESULT
+    assert DiskStore(near.root, now=time.time).missing([digest_of(each) for each in CONTENTS]) == []
+
+
+def test_where_nobody_may_look_there_is_nothing(near: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another user's store."""
+    bring(near)
+
+    def closed(_: str) -> list[object]:
+        raise PermissionError
+
+    monkeypatch.setattr(unopened, "scan_unopened", closed)
+    assert not open_what_has(near, [digest_of(each) for each in CONTENTS])
+    assert open_all(near)
 
 
 def test_a_disk_that_refuses_is_told_and_leaves_nothing(
@@ -253,6 +291,41 @@ def test_it_is_verified_counted_and_cleared(near: DiskStore) -> None:
     assert upkeep.clear(near.root).bytes > sum(map(len, CONTENTS))
     assert not path.exists()
     assert upkeep.stats(near.root).bytes == 0
+
+
+def test_what_it_lacks_is_told_by_verify(near: DiskStore) -> None:
+    bring(near, CONTENTS[1:])
+    assert upkeep.verify(near.root).incomplete == (ACTION.hash,)
+
+
+def test_one_without_an_entry_goes_also_when_its_clock_was_wrong(near: DiskStore) -> None:
+    path = bring(near)
+    near.remove(ACTION)
+    os.utime(path, (LATER + 400 * 86400, LATER + 400 * 86400))
+    sweep.sweep(near.root)
+    sweep.sweep(near.root, now=lambda: LATER)
+    assert not path.exists()
+
+
+def test_what_is_used_while_it_should_go_stays_whole(
+    near: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = near.put(b"x" * 100_000)
+    bring(near)
+    near.store(
+        ACTION, ActionResult(output_files=(*RESULT.output_files, OutputFile(path="large", digest=large)))
+    )
+    evict = sweep.Marks.evict
+
+    def meanwhile(self: sweep.Marks, swept: sweep.Swept) -> None:
+        assert near.lookup(ACTION) is not None
+        evict(self, swept)
+
+    monkeypatch.setattr(sweep.Marks, "evict", meanwhile)
+    sweep.sweep(near.root, 100, now=lambda: LATER)
+    assert near.lookup(ACTION) is not None
+    assert there(near) == len(CONTENTS)
+    assert near.has(large)
 
 
 def test_one_that_was_spoiled_is_told_by_verify(near: DiskStore) -> None:
