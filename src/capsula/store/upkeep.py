@@ -156,12 +156,13 @@ def _verify(
     root: str, now: Callable[[], float], progress: Callable[[int], object] | None, *, heal: bool
 ) -> Verified:
     sizes: dict[str, int] = {}
+    unopened: dict[str, int] = {}
     bad_blobs: list[str] = []
-    for file, found in chain(
-        ((file, _blob(file)) for file in scan(root, BLOBS)),
-        ((file, members(file.path)) for file in scan_unopened(root)),
+    for file, found, known in chain(
+        ((file, _blob(file), sizes) for file in scan(root, BLOBS)),
+        ((file, members(file.path), unopened) for file in scan_unopened(root)),
     ):
-        sizes.update(found or {})
+        known.update(found or {})
         if found is None:
             if heal:
                 set_aside(root, file.path, now())
@@ -185,8 +186,8 @@ def _verify(
             bad_entries.append(file.name)
     incomplete = _remove_incomplete(root, entries, sizes, heal=heal)
     return Verified(
-        blobs=len(sizes),
-        bytes=sum(sizes.values()),
+        blobs=len(unopened | sizes),
+        bytes=sum((unopened | sizes).values()),
         entries=len(entries) - len(incomplete),
         bad_blobs=tuple(sorted(bad_blobs)),
         bad_entries=tuple(sorted(bad_entries)),
@@ -238,6 +239,9 @@ def _remove_incomplete(
             return None  # not remembered: it may be put at any moment
         return sizes[name]
 
+    def with_own(own: dict[str, int]) -> Callable[[str], int | None]:
+        return lambda name: own.get(name) or size_of(name)
+
     reach = Reach(root, size_of)
     removed = []
     for entry in entries:
@@ -251,8 +255,8 @@ def _remove_incomplete(
                 except Incomplete:
                     if not has_just_come:
                         raise
-                    sizes.update(members(unopened_path(root, entry.name)) or {})
-                    reach.of_result(result)
+                    # Its own alone: whoever asks for it doesn't look into what others have.
+                    Reach(root, with_own(members(unopened_path(root, entry.name)) or {})).of_result(result)
             continue
         except FileNotFoundError:
             continue
