@@ -54,6 +54,7 @@ def started(base: Path) -> Iterator[dict[str, tuple[str, ...]]]:
     try:
         yield {
             "nginx (HTTP)": ("-b", nginx.url),
+            "nginx (HTTP), packs": ("-b", f"{nginx.url}/packs", "--remote_packs"),
             "SeaweedFS (S3)": ("-b", f"s3://{seaweed.bucket}", "--s3_endpoint", seaweed.url),
             "casd (REAPI)": ("-b", f"grpc://{casd.target}"),
         }

@@ -9,6 +9,7 @@ import obstore
 import pytest
 
 from cli.prefix import Prefix
+from servers import nginx
 
 COUNT = 60
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out")
@@ -152,3 +153,28 @@ def test_ten_thousand_small_files_are_a_few_objects(ws, bucket) -> None:
     done = bucket.run("many", do=do)
     assert (done.ran, done.said) == (0, []), done
     assert len(list(ws.path("out").iterdir())) == count
+
+
+def test_of_an_http_cache_that_nobody_else_reads_it_takes_a_few_requests(ws, tmp_path) -> None:
+    """Whoever fetches needn't be told."""
+    server = nginx.Nginx(tmp_path / "nginx")
+    try:
+        ws.write("in.txt", "one")
+        assert ws.capsule("-b", server.url, "--remote_packs", *ASK, do=DO).ran == 1
+        stored = [path for path in server.data.glob("cas/*") if path.is_file()]
+        assert len([path for path in stored if path.read_bytes().startswith(b"capsula-pack1\n")]) == 1
+        # The large file, the tree, and what tells of the action.
+        assert len(stored) < 8
+        made = looked_at(ws.path("out"))
+        another_machine(ws)
+        done = ws.capsule("-b", server.url, *ASK, do=DO)
+        assert (done.ran, done.said) == (0, [])
+        assert looked_at(ws.path("out")) == made
+        another_machine(ws)
+        assert ws.tool("cache", "verify", server.url).code == 0
+        # In a place of its own, and alone as ever.
+        other = f"{server.url}/alone"
+        assert ws.capsule("-b", other, *ASK, do=DO).ran == 1
+        assert len(list(server.data.glob("alone/cas/*"))) > COUNT
+    finally:
+        server.stop()

@@ -163,6 +163,8 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
         Option("upload_timeout", "", DURATION, "TIME",
             "How long the end of the run waits for that; what isn't sent by then, a later run sends.",
             default="60s"),
+        Option("remote_packs", "", SWITCH, "",
+            "Send the small files of a result together to http(s) stores, too: for one that nobody reads but capsule."),
         Option("lease_wait", "", DURATION, "TIME",
             "How long at most to wait for another machine that is making the same result. 0: not at all. Object stores "
             "only.", default="10m"),

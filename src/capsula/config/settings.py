@@ -72,6 +72,7 @@ class Settings:
     remote_timeout: float
     upload: str
     upload_timeout: float
+    remote_packs: bool
     lease_wait: float
     lease_time: float
     strict_remote: bool

@@ -46,6 +46,7 @@ HANDED_ON = (
     "remote_timeout",
     "upload_timeout",
     "remote_header",
+    "remote_packs",
     *S3_OPTIONS,
     "builder",
     "tier",
@@ -116,8 +117,10 @@ class Remotes:
             return near
 
         def opened() -> SharedFlight | None:
-            # Leases are where the layout is ours, as are packs.
-            if not any(remote.packs and not remote.is_left_alone() for remote in self.stores):
+            # Leases are where the layout is ours.
+            if not any(
+                _scheme(remote.name) in _BUCKETS and not remote.is_left_alone() for remote in self.stores
+            ):
                 return None
             from capsula.plugins.leasing import terms
             from capsula.store.shared_flight import SharedFlight
@@ -234,8 +237,13 @@ def _guarded(url: str, settings: Settings, breaker: Breaker) -> Guarded:
         return _signed(Sealed(open_remote(url, settings)), settings)
 
     name = _name(url, settings)
-    late = Late(name, opened, packs=url.partition("://")[0] in _BUCKETS)
+    packs = _scheme(url) in _BUCKETS or (settings.remote_packs and _scheme(url) in ("http", "https"))
+    late = Late(name, opened, packs=packs)
     return Guarded(late if name else opened(), breaker)
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0]
 
 
 def _name(url: str, settings: Settings) -> str:
@@ -310,7 +318,7 @@ def urls(settings: Settings) -> list[str]:
 
 def open_remote(url: str, settings: Settings) -> Remote:
     """The store at this address. NotAvailable for a kind that isn't built, or whose library isn't installed."""
-    scheme = url.partition("://")[0]
+    scheme = _scheme(url)
     if scheme in ("http", "https"):
         from capsula.store.http import HttpStore
 
