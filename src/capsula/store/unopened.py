@@ -17,7 +17,7 @@ from capsula.core.digest import Digest, sha256
 from capsula.core.packs import Cutting, head, lists
 from capsula.errors import BlobCorrupt, StoreError
 from capsula.store import files
-from capsula.store.layout import create_temporary, discard, publish, refusal, unopened_path
+from capsula.store.layout import create_temporary, discard, is_hash, publish, refusal, unopened_path
 from capsula.store.reach import scan_unopened
 
 TYPE_CHECKING = False
@@ -81,8 +81,8 @@ def open_one(near: DiskStore, name: str, wanted: Container[str] | None = None) -
 def open_what_has(near: DiskStore, wanted: Sequence[Digest]) -> bool:
     """Open what has some of these. Whether there was such."""
     found = False
-    sample = [digest.hash for digest in wanted[:: max(1, len(wanted) // _SAMPLE)]]
-    names = frozenset(digest.hash for digest in wanted)
+    names = [digest.hash for digest in wanted if is_hash(digest.hash)]
+    sample = names[:: max(1, len(names) // _SAMPLE)]
     for file in sorted(_there(near.root), key=lambda file: -file.mtime)[:_NEWEST]:
         try:
             with _reading(file.path) as opened:
@@ -90,7 +90,7 @@ def open_what_has(near: DiskStore, wanted: Sequence[Digest]) -> bool:
         except OSError:
             continue
         if has_some:
-            open_one(near, file.name, names)
+            open_one(near, file.name, frozenset(names))
             found = True
     return found
 

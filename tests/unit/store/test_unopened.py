@@ -208,6 +208,15 @@ def test_what_another_result_has_is_found(near: DiskStore) -> None:
 LATER = time.time() + 2 * GRACE
 
 
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "é" * 64, "0" * 63, "xy" * 32])
+def test_what_has_no_name_of_a_blob_is_in_none(near: DiskStore, name: str) -> None:
+    """An entry from somewhere else may name anything."""
+    path = bring(near)
+    assert not open_what_has(near, [Digest(name, 5)] * 40)
+    assert path.exists()
+    assert open_what_has(near, [Digest(name, 5), digest_of(CONTENTS[0])])
+
+
 def test_a_sweep_leaves_it_with_its_entry(near: DiskStore) -> None:
     large = near.put(b"x" * 100_000)
     path = bring(near)
