@@ -80,8 +80,8 @@ def audit(remote: Remote, near: DiskStore, *, share: float = 0.0, repair: bool =
             return found
         if not open_all(near):
             raise StoreError(
-                f"{printable(near.root)} takes nothing, so what is in it can't be looked through for what is lacking",
-                hint="make room on its disk",
+                f"{printable(near.root)} can't be looked through for what is lacking there",
+                hint="it needs room on its disk, and to be yours",
             )
         return _repaired(found, census, remote, near)
     finally:

@@ -180,7 +180,7 @@ def test_where_nobody_may_look_there_is_nothing(near: DiskStore, monkeypatch: py
 
     monkeypatch.setattr(unopened, "scan_unopened", closed)
     assert not open_what_has(near, [digest_of(each) for each in CONTENTS])
-    assert open_all(near)
+    assert not open_all(near), "so that nothing is concluded from it"
 
 
 def test_a_disk_that_refuses_is_told_and_leaves_nothing(
