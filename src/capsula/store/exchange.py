@@ -2,7 +2,7 @@
 
 Not http.client: to import it takes as long as a bare start of the interpreter (it reads headers as a mail program
 does), and a result of two hundred files is two hundred exchanges. What is here is what RFC 9112 wants of a client that
-asks for one thing at a time, follows no redirection and keeps no cookies.
+follows no redirection and keeps no cookies.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import _socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import IO, Protocol
 
     from capsula.store.proxies import Proxy
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 
 _LARGEST_HEAD = 1 << 17
-_PIECE = 1 << 16
+_PIECE = 1 << 17
 _CHUNK = 1 << 18
 _FOREVER = -1
+_MOST_LINES = 100
 _SPACE, _IN_NO_NAME = frozenset(" "), frozenset(" :")
 
 
@@ -52,6 +53,9 @@ class Connection:
         self._context = context
         self._proxy = proxy
         self._socket: Socket | None = None
+        self._incoming: Incoming | None = None
+        # As the socket knows it.
+        self._waits = 0.0
         # What all requests say after their first line, for the headers that were given last.
         self._said: tuple[Mapping[str, str] | None, str] = (None, "")
 
@@ -62,42 +66,56 @@ class Connection:
     def ask(
         self, verb: str, target: str, headers: Mapping[str, str], body: IO[bytes] | bytes | None
     ) -> Answer:
-        """`headers` have to tell the length of the body."""
-        self.send(verb, target, headers, body)
-        return self.answer(verb)
-
-    def send(
-        self, verb: str, target: str, headers: Mapping[str, str], body: IO[bytes] | bytes | None = None
-    ) -> None:
-        """One request, and not another before all of its answer has been read. `headers` may be given again, and are
-        the same then."""
-        if self._proxy is not None and self._context is None:
-            target = f"http://{self._name()}{target}"
-        if headers is not self._said[0]:
-            self._said = headers, self._told(headers)
-        asked = f"{verb} {_plain(target, _SPACE)} HTTP/1.1\r\n{self._said[1]}".encode("latin-1")
-        if self._socket is None:
-            self._socket = self._open()
-        else:
-            self._socket.settimeout(self.seconds)
+        """`headers` have to tell the length of the body; they may be given again, and are the same then."""
+        asked = self._request(verb, target, headers)
         if isinstance(body, bytes):
             asked += body
-        self._socket.sendall(asked)
+        socket = self._send(asked, 1)
         if body is not None and not isinstance(body, bytes):
             while piece := body.read(_CHUNK):
-                self._socket.sendall(piece)
+                socket.sendall(piece)
+        return self.answer(verb)
+
+    def ask_ahead(self, targets: Sequence[str], headers: Mapping[str, str]) -> None:
+        """A GET for each of them, without waiting for answers. These come in order, each to be read to its end."""
+        self._send(b"".join([self._request("GET", target, headers) for target in targets]), len(targets))
 
     def answer(self, verb: str) -> Answer:
-        """To what was sent."""
-        if self._socket is None:
+        """To the first request that has none yet."""
+        if self._incoming is None:
             raise ConnectionResetError("nothing has been asked")
-        self._socket.settimeout(self.seconds)
-        return Answer(self._socket, has_body=verb != "HEAD")
+        self._wait_at_most(self.seconds)
+        return Answer(self._incoming, has_body=verb != "HEAD")
 
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
+            self._socket = self._incoming = None
+
+    def _request(self, verb: str, target: str, headers: Mapping[str, str]) -> bytes:
+        if self._proxy is not None and self._context is None:
+            target = f"http://{self._name()}{target}"
+        if headers is not self._said[0]:
+            self._said = headers, self._told(headers)
+        return f"{verb} {_plain(target, _SPACE)} HTTP/1.1\r\n{self._said[1]}".encode("latin-1")
+
+    def _send(self, asked: bytes, count: int) -> Socket:
+        socket, incoming = self._opened()
+        self._wait_at_most(self.seconds)
+        socket.sendall(asked)
+        incoming.due += count
+        return socket
+
+    def _opened(self) -> tuple[Socket, Incoming]:
+        if self._socket is None or self._incoming is None:
+            self._socket, self._waits = self._open(), self.seconds
+            self._incoming = Incoming(self._socket)
+        return self._socket, self._incoming
+
+    def _wait_at_most(self, seconds: float) -> None:
+        if self._socket is not None and seconds != self._waits:
+            self._socket.settimeout(seconds)
+            self._waits = seconds
 
     def _told(self, headers: Mapping[str, str]) -> str:
         if self._proxy is not None and self._context is None:
@@ -148,11 +166,66 @@ class Connection:
         asked = [f"CONNECT {host}:{self._port} HTTP/1.1", f"Host: {host}:{self._port}"]
         asked += [f"{name}: {_plain(value)}" for name, value in proxy.headers.items()]
         made.sendall("\r\n".join([*asked, "", ""]).encode("latin-1"))
-        answer = Answer(made, has_body=False)
+        answer = Answer(Incoming(made), has_body=False)
         if not 200 <= answer.status < 300:
             raise Unintelligible(
                 f"the proxy {proxy.host}:{proxy.port} says {answer.status} {answer.reason}".rstrip()
             )
+
+
+class Incoming:
+    """What comes on a connection. `due`: so many answers have been asked for that haven't begun to be read."""
+
+    def __init__(self, socket: Socket) -> None:
+        self.due = 0
+        self._socket = socket
+        self._came = b""
+        self._at = 0
+        # Lines of heads: of one server's answers, most are the same. A name without a colon is no header's.
+        self._lines: dict[str, tuple[str, str, str]] = {}
+
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing has come that wasn't read."""
+        return self._at == len(self._came)
+
+    def read(self, size: int) -> bytes:
+        """What comes next, at most so many bytes; b"" when the other side has closed."""
+        if self._at == len(self._came):
+            if self.due <= 0:
+                return self._socket.recv(size)
+            # With what follows it.
+            self._came, self._at = self._socket.recv(_PIECE), 0
+        piece = self._came[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
+
+    def until(self, mark: bytes) -> bytes:
+        """All that comes before it; the mark is read as well."""
+        looked = self._at
+        while (end := self._came.find(mark, looked)) < 0:
+            if len(self._came) - self._at > _LARGEST_HEAD:
+                raise Unintelligible("an answer that has no end")
+            piece = self._socket.recv(_PIECE)
+            if not piece:
+                # As when it is reset: a connection that was kept may have been closed meanwhile.
+                raise ConnectionResetError("the connection was closed before the answer had come")
+            # Looked for where it can be in what is new.
+            looked = max(len(self._came) - self._at - len(mark) + 1, 0)
+            self._came, self._at = self._came[self._at :] + piece, 0
+        found = self._came[self._at : end]
+        self._at = end + len(mark)
+        return found
+
+    def header(self, line: str) -> tuple[str, str, str]:
+        """Its name, the colon if there is one, and its value."""
+        known = self._lines.get(line)
+        if known is None:
+            name, colon, value = line.partition(":")
+            known = name.strip().lower(), colon, value.strip()
+            if len(self._lines) < _MOST_LINES:
+                self._lines[line] = known
+        return known
 
 
 class Answer:
@@ -161,9 +234,9 @@ class Answer:
     Raises Unintelligible for an answer that is none and for one that ends too early, OSError for what the network does.
     """
 
-    def __init__(self, socket: Socket, *, has_body: bool) -> None:
-        self._socket = socket
-        self._came = b""
+    def __init__(self, incoming: Incoming, *, has_body: bool) -> None:
+        incoming.due -= 1
+        self._incoming = incoming
         # What is left of the body or of the present chunk.
         self._left = 0
         self._is_chunked = False
@@ -191,19 +264,16 @@ class Answer:
 
     @property
     def stays_open(self) -> bool:
-        """Whether another request may follow, now that all was read. What came beyond the end would be taken for the
-        next answer."""
-        return self._stays_open and not self._left and not self._came
+        """Whether another answer or request may follow, now that all was read. What came beyond the end, and wasn't
+        asked for, would be taken for the next answer."""
+        return self._stays_open and not self._left and (self._incoming.due > 0 or self._incoming.is_read)
 
     def read(self, size: int) -> bytes:
         """At most so many bytes, b"" at the end."""
         if not self._left:
             return b""
         wanted = size if self._left == _FOREVER else min(size, self._left)
-        if self._came:
-            piece, self._came = self._came[:wanted], self._came[wanted:]
-        else:
-            piece = self._socket.recv(wanted)
+        piece = self._incoming.read(wanted)
         if self._left == _FOREVER:
             self._left = _FOREVER if piece else 0
             return piece
@@ -211,21 +281,13 @@ class Answer:
             raise Unintelligible(f"the answer ended {self._left} bytes too early")
         self._left -= len(piece)
         if not self._left and self._is_chunked:
-            if self._line():
+            if self._incoming.until(b"\r\n"):
                 raise Unintelligible("a chunk that doesn't end where it should")
             self._next_chunk()
         return piece
 
     def _head(self) -> tuple[str, int, str, dict[str, str]]:
-        # After an answer that was none yet, all of the next may have come with it.
-        end = self._came.find(b"\r\n\r\n")
-        while end < 0:
-            # Looked for where it can be in what is new.
-            start = max(len(self._came) - 3, 0)
-            self._more()
-            end = self._came.find(b"\r\n\r\n", start)
-        first, *lines = self._came[:end].decode("latin-1").split("\r\n")
-        self._came = self._came[end + 4 :]
+        first, *lines = self._incoming.until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
         status, _, reason = rest.partition(" ")
         if not version.startswith("HTTP/1.") or not (
@@ -234,10 +296,9 @@ class Answer:
             raise Unintelligible("what answers doesn't speak HTTP")
         headers: dict[str, str] = {}
         for line in lines:
-            name, colon, value = line.partition(":")
+            name, colon, value = self._incoming.header(line)
             if not colon:
                 raise Unintelligible("a header without a name")
-            name, value = name.strip().lower(), value.strip()
             if name in headers:  # the first counts
                 if name == "content-length" and headers[name] != value:
                     raise Unintelligible("two lengths")
@@ -246,29 +307,14 @@ class Answer:
         return version, int(status), reason.strip(), headers
 
     def _next_chunk(self) -> None:
-        size = self._line().partition(b";")[0].strip()
+        size = self._incoming.until(b"\r\n").partition(b";")[0].strip()
         if not size or len(size) > 15 or size.lower().strip(b"0123456789abcdef"):
             raise Unintelligible("a chunk without a size")
         self._left = int(size, 16)
         if not self._left:
             self._is_chunked = False
-            while self._line():
+            while self._incoming.until(b"\r\n"):
                 pass
-
-    def _line(self) -> bytes:
-        while b"\r\n" not in self._came:
-            self._more()
-        line, _, self._came = self._came.partition(b"\r\n")
-        return line
-
-    def _more(self) -> None:
-        if len(self._came) > _LARGEST_HEAD:
-            raise Unintelligible("an answer that has no end")
-        piece = self._socket.recv(_PIECE)
-        if not piece:
-            # As when it is reset: a connection that was kept may have been closed meanwhile.
-            raise ConnectionResetError("the connection was closed before the answer had come")
-        self._came += piece
 
 
 def _plain(text: str, unwanted: frozenset[str] = frozenset()) -> str:

@@ -1,19 +1,20 @@
 """The HTTP cache of Bazel and its kin: entries below /ac/, blobs below /cas/, by GET, HEAD and PUT.
 
-Spoken by bazel-remote, nginx with WebDAV, Artifactory and many others. The protocol has no batches, so several
-connections are kept open and used at once. https://bazel.build/remote/caching#http-caching
+Spoken by bazel-remote, nginx with WebDAV, Artifactory and many others. The protocol has no batches, so small blobs are
+asked for ahead of their answers, and several connections are kept open and used at once where a server is far.
+https://bazel.build/remote/caching#http-caching
 """
 
 from __future__ import annotations
 
 import os
-import time
 from _thread import allocate_lock
+from itertools import islice
 
 from capsula.core.names import printable
 from capsula.core.reapi import ActionResult
 from capsula.core.wire import decode, encode
-from capsula.errors import BlobMissing, StoreError, StoreUnreachable, UsageError
+from capsula.errors import BlobCorrupt, BlobMissing, StoreError, StoreUnreachable, UsageError
 from capsula.store.address import parts_of, unquoted
 from capsula.store.exchange import Connection, Unintelligible
 from capsula.store.guard import SILENCE_SECONDS, in_time
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 12
 CHUNK = 1 << 18
-# How many more blobs a near server is asked for while one is read: what it answers in so many seconds is there when it
-# is wanted. Small ones only: what isn't read for long is broken off by a server.
-_AHEAD = 4
-_NEAR = 0.002
+# How many blobs a connection is asked for at most before their answers have come (RFC 9112, 9.3.2: pipelining). Small
+# ones only: what isn't read for long is broken off by a server.
+_AHEAD = 16
+# For how long nothing may come of those. Some servers drop what they are asked ahead.
+_AHEAD_SECONDS = 3.0
 # An entry is a few kilobytes for each hundred outputs; beyond this it is none.
 _LARGEST_ENTRY = 64 << 20
 _IN_CLEAR = "what is sent can be read on the way: https:// can't"
@@ -86,6 +88,7 @@ class HttpStore:
         self.name = f"{parts.scheme}://{self._host}{port}{self._path}"
         self.packs = False
         self._idle: list[Connection] = []
+        self._asks_ahead = True
         self._lock = allocate_lock()
 
     def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
@@ -116,19 +119,30 @@ class HttpStore:
     def fetch(
         self, digests: Sequence[Digest], receive: Callable[[Digest], Receiver], deadline: float
     ) -> None:
-        def get(digest: Digest, asked: Connection | None = None) -> None:
-            with self._ask("GET", f"/cas/{digest.hash}", deadline, asked=asked) as answer:
+        def take(answer: Answer, digest: Digest) -> None:
+            with receiving(receive, digest) as receiver:
+                while piece := answer.read(CHUNK):
+                    in_time(self.name, deadline)
+                    receiver.write(piece)
+
+        def get(digest: Digest) -> None:
+            with self._ask("GET", f"/cas/{digest.hash}", deadline) as answer:
                 if answer.status == 404:
                     raise BlobMissing(f"{self.name} doesn't have the blob {digest!r}")
                 self._expect(answer, (200,))
-                with receiving(receive, digest) as receiver:
-                    while piece := answer.read(CHUNK):
-                        in_time(self.name, deadline)
-                        receiver.write(piece)
+                take(answer, digest)
 
         small = [digest for digest in digests if digest.size_bytes <= CHUNK]
-        more: list[None] = [None] * _AHEAD
-        share(small, lambda mine: self._get_ahead(mine, get, deadline, more), CONNECTIONS, at_first=1)
+        # Each connection gets its share of them, where there are to be many.
+        most = min(_AHEAD, len(small) // CONNECTIONS)
+
+        def get_many(mine: Iterator[Digest]) -> None:
+            for digest in mine:
+                # Alone: whether there is a connection, and it is kept, is known when this has come.
+                get(digest)
+                self._each_alone(self._ahead(mine, take, most, deadline), get)
+
+        share(small, get_many, CONNECTIONS, at_first=1)
         each([digest for digest in digests if digest.size_bytes > CHUNK], get, CONNECTIONS, at_first=1)
 
     def send(self, digests: Sequence[Digest], path_of: Callable[[Digest], str], deadline: float) -> None:
@@ -161,52 +175,63 @@ class HttpStore:
         for connection in idle:
             connection.close()
 
-    def _get_ahead(
+    def _ahead(
         self,
         digests: Iterator[Digest],
-        get: Callable[[Digest, Connection], None],
+        take: Callable[[Answer, Digest], None],
+        most: int,
         deadline: float,
-        more: list[None],
-    ) -> None:
-        """Get them one by one, from a server that is near with the next ones asked for meanwhile, each on a connection
-        of its own: while one is digested, the others come. `more` has one for each connection that may be added."""
-        asked: list[tuple[Digest, Connection]] = []
-        most, failed = 1, None
+    ) -> list[Digest]:
+        """Get what is left of them on a connection that was kept, the next ones asked for while one is read. Gives
+        those that were asked for in vain, of which something may be wrong, or with asking ahead."""
+        connection = self._kept() if most > 1 and self._asks_ahead else None
+        if connection is None:
+            return []
+        asked: list[Digest] = []
+        failed: list[Digest] = []
+        is_whole = False
         try:
             while True:
-                while len(asked) < most and (digest := next(digests, None)) is not None:
-                    asked.append((digest, self._asked(f"/cas/{digest.hash}", deadline)))
+                connection.seconds = min(in_time(self.name, deadline), _AHEAD_SECONDS)
+                if len(asked) <= most // 2 and not failed:
+                    more = list(islice(digests, most - len(asked)))
+                    asked += more
+                    connection.ask_ahead([f"{self._path}/cas/{each.hash}" for each in more], self._headers)
                 if not asked:
-                    break
-                began = time.monotonic()
-                try:
-                    get(*asked.pop(0))
-                except StoreUnreachable:
-                    raise
-                except StoreError as error:
-                    # That of the others nothing can be had isn't said: those that were asked for come.
-                    failed, most = failed or error, 0
-                if 0 < most <= _AHEAD and time.monotonic() - began < _NEAR and more:
-                    more.pop()
-                    most += 1
+                    is_whole = True
+                    return failed
+                answer = connection.answer("GET")
+                if answer.status == 200:
+                    take(answer, asked[0])
+                else:
+                    failed.append(asked[0])
+                while answer.read(CHUNK):
+                    pass
+                asked.pop(0)
+                if not answer.stays_open:
+                    return failed + asked
+        except (OSError, Unintelligible, BlobCorrupt):
+            # It may have mixed them up, or dropped them: whoever asks for one alone finds out what is wrong.
+            self._asks_ahead = False
+            return failed + asked
         finally:
-            for _, connection in asked:
+            if is_whole:
+                self._keep(connection)
+            else:
                 connection.close()
+
+    def _each_alone(self, digests: Sequence[Digest], get: Callable[[Digest], None]) -> None:
+        """That of one nothing can be had keeps none of the others."""
+        failed: StoreError | None = None
+        for digest in digests:
+            try:
+                get(digest)
+            except StoreUnreachable:
+                raise
+            except StoreError as error:
+                failed = failed or error
         if failed is not None:
             raise failed
-
-    def _asked(self, path: str, deadline: float) -> Connection:
-        """A connection on which an answer will come; closed when it couldn't be asked. Whoever wants the answer finds
-        out why, if it is so still."""
-        connection = self._connection(min(in_time(self.name, deadline), SILENCE_SECONDS))
-        try:
-            connection.send("GET", self._path + path, self._headers)
-        except (OSError, Unintelligible):
-            connection.close()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _ask(
         self,
@@ -214,10 +239,13 @@ class HttpStore:
         path: str,
         deadline: float,
         body: IO[bytes] | bytes | None = None,
-        asked: Connection | None = None,
     ) -> _Exchange:
-        """`asked`: a connection on which that was sent already."""
-        return _Exchange(self.name, *self._answer(verb, path, deadline, body, asked), self._keep)
+        return _Exchange(self.name, *self._answer(verb, path, deadline, body), self._keep)
+
+    def _kept(self) -> Connection | None:
+        """The one that was used last."""
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
     def _keep(self, connection: Connection) -> None:
         with self._lock:
@@ -229,7 +257,6 @@ class HttpStore:
         path: str,
         deadline: float,
         body: IO[bytes] | bytes | None,
-        asked: Connection | None,
     ) -> tuple[Connection, Answer]:
         """Its head. A connection that was kept may have been closed meanwhile (servers do so after a minute): that is
         no failure, and the next is used, in the end a new one."""
@@ -238,18 +265,13 @@ class HttpStore:
             size = len(body) if isinstance(body, bytes) else os.fstat(body.fileno()).st_size
             headers = {**headers, "Content-Type": "application/octet-stream", "Content-Length": str(size)}
         while True:
-            seconds = min(in_time(self.name, deadline), SILENCE_SECONDS)
-            if asked is not None and asked.is_open:
-                connection, was_open, asked.seconds = asked, True, seconds
-            else:
-                connection = self._connection(seconds)
-                was_open, asked = connection.is_open, None
+            connection = self._kept() or Connection(self._host, self._port, self._context, self._proxy)
+            connection.seconds = min(in_time(self.name, deadline), SILENCE_SECONDS)
+            was_open = connection.is_open
             try:
-                if asked is None:
-                    if body is not None and not isinstance(body, bytes):
-                        body.seek(0)
-                    connection.send(verb, self._path + path, headers, body)
-                return connection, connection.answer(verb)
+                if body is not None and not isinstance(body, bytes):
+                    body.seek(0)
+                return connection, connection.ask(verb, self._path + path, headers, body)
             except (OSError, Unintelligible) as error:
                 connection.close()
                 if self._is_secure and (refused := refusal(self.name, str(error))):
@@ -259,14 +281,6 @@ class HttpStore:
             except BaseException:
                 connection.close()
                 raise
-
-    def _connection(self, seconds: float) -> Connection:
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = Connection(self._host, self._port, self._context, self._proxy)
-        connection.seconds = seconds
-        return connection
 
     def _is_here(self) -> bool:
         return self._host in ("localhost", "::1") or self._host.startswith("127.")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from capsula.store.exchange import Answer, Connection, Unintelligible
+from capsula.store.exchange import Answer, Connection, Incoming, Unintelligible
 
 
 class Scripted:
@@ -122,7 +122,7 @@ WELL = {
 @pytest.mark.parametrize("which", list(WELL))
 def test_an_answer_is_what_was_said_however_it_comes(which: str, size: int) -> None:
     text, body, stays = WELL[which]
-    answer = Answer(Pieces(text, size), has_body=True)
+    answer = Answer(Incoming(Pieces(text, size)), has_body=True)
     assert answer.status in (200, 204)
     assert everything(answer, 3) == body
     assert answer.stays_open == stays
@@ -132,7 +132,7 @@ def test_an_answer_is_what_was_said_however_it_comes(which: str, size: int) -> N
 def test_after_more_than_was_announced_nothing_is_asked_any_more() -> None:
     text = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     answer = Answer(
-        Pieces(text + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 1000), has_body=True
+        Incoming(Pieces(text + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 1000)), has_body=True
     )
     assert everything(answer, 3) == b"hello"
     assert not answer.stays_open
@@ -162,7 +162,7 @@ BAD = {
 @pytest.mark.parametrize("which", list(BAD))
 def test_what_is_no_whole_answer_is_never_taken_for_one(which: str, size: int) -> None:
     with pytest.raises((Unintelligible, ConnectionResetError)):
-        everything(Answer(Pieces(BAD[which], size), has_body=True))
+        everything(Answer(Incoming(Pieces(BAD[which], size)), has_body=True))
 
 
 def test_one_connection_does_for_many_requests(server: Scripted, connection: Connection) -> None:
