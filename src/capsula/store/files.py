@@ -8,12 +8,13 @@ from capsula.errors import CapsulaError, OutputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 CHUNK = 1 << 20
 SMALL = CHUNK  # up to here a content is held in memory, which saves a second look at it; beyond, memory stays flat
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_MOST_PIECES = 1024  # that one call takes on Linux (IOV_MAX)
 _FICLONE = 0x40049409  # Linux, <linux/fs.h>; elsewhere it is no request that anything knows
 
 
@@ -74,6 +75,15 @@ def write_all(fd: int, content: "bytes | memoryview") -> None:
         rest = memoryview(content)[written:]
         while rest:
             rest = rest[os.write(fd, rest) :]
+
+
+def write_pieces(fd: int, pieces: "Sequence[bytes]") -> None:
+    """One after the other, without putting them together first, which takes as long as writing them."""
+    for start in range(0, len(pieces), _MOST_PIECES):
+        some = pieces[start : start + _MOST_PIECES]
+        written = os.writev(fd, some)
+        if written < sum([len(piece) for piece in some]):
+            write_all(fd, memoryview(b"".join(some))[written:])
 
 
 def digest_file(fd: int, unreadable: "Callable[[OSError], CapsulaError]") -> Digest:

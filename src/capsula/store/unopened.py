@@ -45,7 +45,7 @@ def keep(near: DiskStore, action: Digest, contents: Mapping[str, bytes], now: fl
         fd, path = create_temporary(near.root, 0o400, now)
         try:
             try:
-                files.write_all(fd, b"".join((head(members), *[content for _, content in rows])))
+                files.write_pieces(fd, [head(members), *[content for _, content in rows]])
             finally:
                 os.close(fd)
             publish(path, unopened_path(near.root, action.hash))
