@@ -18,8 +18,8 @@ MODULES = """
     errors ports
     cli/__init__ cli/record cli/recalled cli/wrapper
     config/__init__ config/options config/places config/settings config/values
-    core/__init__ core/action core/capsule core/compare core/context core/digest core/facts core/glob core/names
-    core/node core/reapi core/recipe core/result core/secrets core/tree core/wire
+    core/__init__ core/action core/capsule core/compare core/context core/digest core/facts core/folder core/glob
+    core/names core/node core/reapi core/recipe core/result core/secrets core/tree core/wire
     engine/__init__ engine/job engine/keep engine/run
     execute/__init__ execute/log execute/process execute/relay execute/signals execute/spawn execute/stdio
     observe/__init__ observe/journal

@@ -55,8 +55,8 @@ RESTORED = RECALLED.union(
 WHOLE = RESTORED - {"capsula.cli.recalled", "capsula.store.burial"} | names(
     """
     capsula.cli.record capsula.cli.wrapper capsula.config.options capsula.config.settings capsula.config.values
-    capsula.core.action capsula.core.capsule capsula.core.context capsula.core.facts capsula.core.reapi
-    capsula.core.result capsula.core.secrets capsula.engine capsula.engine.job capsula.engine.run
+    capsula.core.action capsula.core.capsule capsula.core.context capsula.core.facts capsula.core.folder
+    capsula.core.reapi capsula.core.result capsula.core.secrets capsula.engine capsula.engine.job capsula.engine.run
     capsula.execute.spawn capsula.plugins capsula.plugins.cached_run capsula.probe capsula.probe.environment
     capsula.store.flight capsula.store.past capsula.store.size
     """

@@ -1,6 +1,7 @@
 """The result: what came out of a run, as flat nodes for the work tree and as an ActionResult for the stores."""
 
 from capsula.core.digest import Digest, digest_of
+from capsula.core.folder import files_of
 from capsula.core.names import from_text, to_text
 from capsula.core.node import DIRECTORY, FILE, LINK, Node
 from capsula.core.reapi import (
@@ -15,7 +16,7 @@ from capsula.core.reapi import (
     SymlinkNode,
     Tree,
 )
-from capsula.core.wire import decode, encode
+from capsula.core.wire import contents, decode, encode
 from capsula.errors import EntryCorrupt
 
 TYPE_CHECKING = False
@@ -136,9 +137,10 @@ def from_result(result: ActionResult, read: "Callable[[Digest], bytes]") -> dict
         path = checked_path(directory.path)
         if directory.tree_digest is None:
             raise EntryCorrupt(f"the entry's directory {path!r} has no tree")
-        tree = decode(Tree, read(directory.tree_digest))
-        by_hash = {digest_of(encode(child)).hash: child for child in tree.children}
-        _flatten(path, tree.root or Directory(), by_hash, nodes)
+        fields = contents(Tree, read(directory.tree_digest))
+        by_hash = {digest_of(child).hash: child for child in fields.get(2, ())}
+        # What comes in parts is one message with all of them.
+        _flatten(path, b"".join(fields.get(1, ())), by_hash, nodes)
     _check_parents(nodes)
     return nodes
 
@@ -153,15 +155,21 @@ def _check_parents(nodes: dict[str, Node]) -> None:
             parent = parent.rpartition("/")[0]
 
 
-def _flatten(
-    path: str, directory: Directory, by_hash: "dict[str, Directory]", nodes: dict[str, Node]
-) -> None:
-    pending = [(path, directory)]
+def _flatten(path: str, root: bytes, by_hash: dict[str, bytes], nodes: dict[str, Node]) -> None:
+    """Each directory is read once, however often it occurs."""
+    read: dict[bytes, tuple[list[tuple[str, Digest, int]], Directory]] = {}
+    pending = [(path, root)]
     while pending:
-        path, directory = pending.pop()
+        path, content = pending.pop()
+        if content not in read:
+            usual, rest = files_of(content)
+            read[content] = usual, decode(Directory, rest)
+        files, directory = read[content]
         mode = directory.node_properties.unix_mode if directory.node_properties else None
         _add(nodes, path, Node(DIRECTORY, mode=0o755 if mode is None else mode))
         lead = path + "/" if path else ""
+        for text, digest, mode in files:
+            _add(nodes, lead + checked_name(text), Node(FILE, mode=mode, digest=digest))
         for file in directory.files:
             _add(nodes, lead + checked_name(file.name), _file(file))
         for link in directory.symlinks:

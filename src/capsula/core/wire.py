@@ -73,13 +73,38 @@ def decode(cls: "type[M]", data: bytes) -> "M":
     try:
         message = _read(_plan(cls), (data,))
     except IndexError as error:
-        raise WireError(f"{len(data)} bytes are no {cls.__name__}: they end within a field") from error
+        raise _cut_off(cls, data) from error
     except UnicodeDecodeError as error:
-        raise WireError(f"{len(data)} bytes are no {cls.__name__}: a text in them is not UTF-8") from error
+        raise _none(cls, data, "a text in them is not UTF-8") from error
     except WireError as error:
-        raise WireError(f"{len(data)} bytes are no {cls.__name__}: {error.what}") from error
+        raise _none(cls, data, error.what) from error
     assert isinstance(message, cls)  # always; said for the type checker
     return message
+
+
+def contents(cls: "type[Message]", data: bytes) -> dict[int, list[bytes]]:
+    """What a message's fields hold as it stands in these bytes, by their numbers: those of messages, texts and bytes.
+    WireError as of `decode`, but what is in the fields isn't looked at."""
+    plan = _plan(cls)
+    found: dict[int, list[bytes]] = {}
+    position, end = 0, len(data)
+    try:
+        while position < end:
+            tag, position = _read_tag(data, position)
+            if tag not in plan.readers or tag & 7 != _DELIMITED:
+                position = _skip(plan, tag, data, position, {})
+                continue
+            size, position = read_varint(data, position)
+            content = data[position : position + size]
+            position += size
+            if position > end:
+                raise IndexError
+            found.setdefault(tag >> 3, []).append(content)
+    except IndexError as error:
+        raise _cut_off(cls, data) from error
+    except WireError as error:
+        raise _none(cls, data, error.what) from error
+    return found
 
 
 def varint(number: int) -> bytes:
@@ -217,6 +242,14 @@ def _write(plan: _Plan, message: object) -> bytes:
     return b"".join(out)
 
 
+def _cut_off(cls: type, data: bytes) -> WireError:
+    return _none(cls, data, "they end within a field")
+
+
+def _none(cls: type, data: bytes, why: str) -> WireError:
+    return WireError(f"{len(data)} bytes are no {cls.__name__}: {why}")
+
+
 def _not_unicode(error: UnicodeEncodeError) -> WireError:
     return WireError(f"{error.object!a} is not valid Unicode, so no message can hold it")
 
@@ -275,7 +308,7 @@ def _read(plan: _Plan, parts: "list[bytes] | tuple[bytes]") -> object:
             number = data[position]
             position += 1
             if number > 127:
-                number, position = _read_varint(data, position - 1)
+                number, position = read_varint(data, position - 1)
             if kind <= UINT32:
                 values[attribute] = number if kind and number < 128 else _signed(number, kind, attribute)
                 continue
@@ -322,13 +355,13 @@ def _signed(number: int, kind: int, attribute: str) -> int:
 
 def _read_tag(data: bytes, position: int) -> tuple[int, int]:
     """The tag of more than one byte that starts at `position`, and the position after it."""
-    tag, after = _read_varint(data, position)
+    tag, after = read_varint(data, position)
     if tag >> 32 or after - position > 5:
         raise WireError("a tag in them has more than 32 bits")
     return tag, after
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """The number that starts at `position`, and the position after it."""
     number = shift = 0
     while shift < 70:
@@ -347,7 +380,7 @@ def _skip(plan: _Plan, tag: int, data: bytes, position: int, lists: "dict[str, l
     """The position after the field of that tag, which isn't in the table; but for a number of ENUMS on its own."""
     number, wire_type = tag >> 3, tag & 7
     if tag in plan.loose:
-        value, position = _read_varint(data, position)
+        value, position = read_varint(data, position)
         lists.setdefault(plan.loose[tag], []).append(bytes((value & 127,)))
         return position
     if number == 0:
@@ -355,9 +388,9 @@ def _skip(plan: _Plan, tag: int, data: bytes, position: int, lists: "dict[str, l
     if number in plan.numbers:
         raise WireError(f"field {number} has the wire type {wire_type}")
     if wire_type == _VARINT:
-        return _read_varint(data, position)[1]
+        return read_varint(data, position)[1]
     if wire_type == _DELIMITED:
-        size, position = _read_varint(data, position)
+        size, position = read_varint(data, position)
         position += size
     elif wire_type == _FIXED64:
         position += 8
