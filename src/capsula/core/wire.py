@@ -13,10 +13,12 @@ from capsula.errors import WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     M = TypeVar("M", bound="Message | Digest")
+    # A message in bytes that may hold more: where it begins, and where it ends.
+    Part = tuple[bytes, int, int]
     Row = tuple[int, str, int] | tuple[int, str, int, type["Message"] | type[Digest]]
 
 # The kinds of fields. Integers, because the inner loops compare them.
@@ -71,7 +73,7 @@ def encode(message: "Message | Digest") -> bytes:
 def decode(cls: "type[M]", data: bytes) -> "M":
     """The message in these bytes; WireError if they are no such message. The bytes needn't be canonical."""
     try:
-        message = _read(_plan(cls), (data,))
+        message = _read(_plan(cls), ((data, 0, len(data)),))
     except IndexError as error:
         raise _cut_off(cls, data) from error
     except UnicodeDecodeError as error:
@@ -283,18 +285,18 @@ def _uint32_value(number: int, attribute: str) -> bytes:
     return b"\x08" + varint(_unsigned(number, UINT32, attribute)) if number else b""
 
 
-def _read(plan: _Plan, parts: "list[bytes] | tuple[bytes]") -> object:
-    """The message that comes in these parts: all but always one.
+def _read(plan: _Plan, parts: "Sequence[Part]") -> object:
+    """The message that comes in these parts: all but always one. What is in it isn't taken out of the whole until it is
+    a value: a batch of blobs is a message with many large ones.
 
     A message field may occur several times, and what it holds is then one message. So its parts are kept until the end
     and read in one go; merging them one by one would let a hostile message of many small parts take quadratic time.
     """
     values: dict[str, object] = {}
     lists: dict[str, list[object]] = {}
-    inners: dict[int, list[bytes]] = {}
+    inners: dict[int, list[Part]] = {}
     readers = plan.readers
-    for data in parts:
-        position, end = 0, len(data)
+    for data, position, end in parts:
         while position < end:
             # Beyond the end it is an IndexError, here and below; decode() puts it into words.
             tag = data[position]
@@ -316,29 +318,29 @@ def _read(plan: _Plan, parts: "list[bytes] | tuple[bytes]") -> object:
             position += number
             if position > end:
                 raise IndexError
-            content = data[start:position]
             if kind <= BYTES:
+                content = data[start:position]
                 values[attribute] = content.decode() if kind == STRING else content
             elif kind >= STRINGS:
                 item = (
-                    content.decode() if kind == STRINGS
-                    else content if kind == ENUMS
-                    else _read(inner, (content,))
+                    data[start:position].decode() if kind == STRINGS
+                    else data[start:position] if kind == ENUMS
+                    else _read(inner, ((data, start, position),))
                 )  # fmt: skip
                 if attribute in lists:
                     lists[attribute].append(item)
                 else:
                     lists[attribute] = [item]
-            elif tag in inners:
-                inners[tag].append(content)
             else:
-                inners[tag] = [content]
+                inners.setdefault(tag, []).append((data, start, position))
+        if position > end:
+            raise IndexError
     for attribute, items in lists.items():
         # Of ENUMS, each part is bytes.
         values[attribute] = b"".join(items) if type(items[0]) is bytes else tuple(items)  # type: ignore[arg-type]
-    for tag, contents in inners.items():
+    for tag, found in inners.items():
         attribute, kind, inner = readers[tag]
-        values[attribute] = _read(inner, contents)
+        values[attribute] = _read(inner, found)
     return plan.make(**values)
 
 

@@ -151,6 +151,13 @@ def test_bytes_that_are_no_digest_are_refused(content: str) -> None:
         wire.decode(Digest, bytes.fromhex(content))
 
 
+@pytest.mark.parametrize("content", REFUSED.values(), ids=REFUSED)
+def test_nor_are_they_mended_by_what_follows_the_digest(content: str) -> None:
+    data = wire.field(2, bytes.fromhex(content)) + wire.field(1, b"a" * 10) + b"\x20\x01"
+    with pytest.raises(WireError, match=r"bytes are no FileNode: "):
+        wire.decode(FileNode, data)
+
+
 def test_what_is_wrong_within_an_inner_message_is_refused_too() -> None:
     with pytest.raises(WireError, match="bytes are no Tree: a text in them is not UTF-8"):
         wire.decode(Tree, bytes.fromhex("0a050a030a01ff"))
