@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from capsula.core.digest import Digest
-from capsula.core.packs import LARGEST_MEMBER, packs_of
+from capsula.core.packs import LARGEST_MEMBER, Cutting, packs_of
 from capsula.core.reapi import Action, ActionResult, Tree
 from capsula.core.wire import decode
 from capsula.errors import BlobCorrupt, BlobMissing, EntryCorrupt, WireError
@@ -39,6 +39,11 @@ create table has (tree integer, blob integer, primary key (tree, blob)) without 
 create table likes (entry integer, blob integer, primary key (entry, blob)) without rowid;
 create table trees (blob integer primary key, is_read integer default 0);
 create table kept (blob integer primary key);
+create table packs (entry integer, begin text, blob integer, primary key (entry, begin)) without rowid;
+create index packs_by_blob on packs (blob);
+create table within (entry integer, blob integer, primary key (entry, blob)) without rowid;
+create table opened (pack integer primary key);
+create table holds (pack integer, blob integer, primary key (pack, blob)) without rowid;
 """
 # Each entry with each blob that a hit has to have; and which of them can't be what was stored. Where an entry has
 # packs, the small files of its trees are in these. Small blobs are stored as they are. Of nothing, nothing has to be
@@ -51,8 +56,25 @@ OF_TREES = (
 REACHED = f"(select entry, blob from needs union {OF_TREES})"
 _UNUSABLE = f"size > 0 and (stored is null or bad or (size < {WORTH_COMPRESSING} and stored <> size))"
 
+# Each entry with each small blob that should be in one of its packs, and the number of that one.
+_IN_PACKS = f"""
+select entry, blob, (
+    select packs.blob from packs where packs.entry = small.entry and begin <= substr(name, 1, 4)
+    order by begin desc limit 1) as pack
+from (
+    select entry, blob from within union
+    select entry, has.blob from needs join has on tree = needs.blob join entries on entries.id = entry where packed
+) as small join blobs on id = blob where size between 1 and {LARGEST_MEMBER} and {_UNUSABLE}
+"""
+# Of those of which the pack has been read, those that it doesn't hold.
+_NOT_HELD = f"""
+select entry from ({_IN_PACKS}) as inside join opened using (pack)
+where not exists (select * from holds where holds.pack = inside.pack and holds.blob = inside.blob)
+"""
+
 A = TypeVar("A")
 B = TypeVar("B")
+_IS_PACK = "select count(*) from packs where blob = ?"
 UNNAMED = f"id not in (select blob from {REACHED} union select blob from likes)"
 
 Pages = Iterable[Sequence[tuple[str, int, float]]]
@@ -67,7 +89,8 @@ class Census:
     `entries` have size and time as they are listed; `state` is "new" until it is read, then "", "damaged" or
     "incomplete"; `packed`: its small blobs are in packs, which are among what it needs. `blobs`: `size` as entries say,
     `stored` and `time` as listed (null: it isn't there). `needs` and `has` are the blobs that an entry or a tree names,
-    `likes` those that only tell what the action was.
+    `likes` those that only tell what the action was. `packs` are those of an entry by the hash at which they begin,
+    `within` is what should be in them and is in no tree, and what those hold that were `opened` is in `holds`.
     """
 
     def __init__(self, remote: Remote) -> None:
@@ -131,20 +154,23 @@ class Census:
         count = 0
         chosen = f"stored is not null and size > 0 and abs(random()) % 1000000 < {int(share * 1_000_000)}"
         for rows in self._blobs(chosen):
-            found = _each(rows, lambda row: (row[0], self._is_right(row[1])))
-            self.rows.executemany(
-                "update blobs set bad = 1 where id = ?", [(number,) for number, right in found if not right]
-            )
-            count += len(found)
+            asked = [(number, digest, self.number(_IS_PACK, number) > 0) for number, digest in rows]
+            for number, reading in _each(asked, self._reread):
+                if reading is None:
+                    self.rows.execute("update blobs set bad = 1 where id = ?", (number,))
+                elif isinstance(reading, ReadingPack):
+                    self._note_members(number, reading.members)
+            count += len(asked)
             progress(len(rows))
         return count
 
     def mark_incomplete(self) -> None:
         self.rows.execute("update entries set state = '' where state = 'incomplete'")
-        self.rows.execute(
-            f"update entries set state = 'incomplete' where state = '' and id in "
-            f"(select entry from {REACHED} join blobs on id = blob where {_UNUSABLE})"
-        )
+        wrong = [f"select entry from {REACHED} join blobs on id = blob where {_UNUSABLE}"]
+        if self.number("select count(*) from opened"):
+            wrong.append(_NOT_HELD)
+        for query in wrong:
+            self.rows.execute(f"update entries set state = 'incomplete' where state = '' and id in ({query})")
 
     # ------------------------------------------------------------------------------------------------ asking
 
@@ -194,9 +220,15 @@ class Census:
             return _Named("damaged")
         logs = [each for each in (result.stdout_digest, result.stderr_digest) if each is not None]
         packs = packs_of(result)
-        alone, _ = packs.split([*files, *trees, *logs])
-        together = [pack.digest for pack in packs.packs]
-        return _Named("", [*alone, *together], trees, self._described(action, result), bool(together))
+        alone, together = packs.split([*files, *trees, *logs])
+        return _Named(
+            "",
+            [*alone, *[pack.digest for pack in packs.packs]],
+            trees,
+            self._described(action, result),
+            [(pack.begin, pack.digest) for pack in packs.packs],
+            [digest for _, members in together.values() for digest in members],
+        )
 
     def _described(self, action: Digest, result: ActionResult) -> list[Digest]:
         known = Digest(action.hash, action.size_bytes or size_of_action(result))
@@ -207,19 +239,28 @@ class Census:
         return [known] if command is None else [known, command]
 
     def _note(self, entry: int, named: _Named) -> None:
-        for table in ("needs", "likes"):
+        for table in ("needs", "likes", "packs", "within"):
             self.rows.execute(f"delete from {table} where entry = ?", (entry,))
         if named.state == "gone":
             self.rows.execute("delete from entries where id = ?", (entry,))
             return
         self.rows.execute(
-            "update entries set state = ?, packed = ? where id = ?", (named.state, named.packed, entry)
+            "update entries set state = ?, packed = ? where id = ?", (named.state, bool(named.packs), entry)
         )
-        for table, digests in (("needs", named.needed), ("likes", named.liked)):
+        for table, digests in (("needs", named.needed), ("likes", named.liked), ("within", named.within)):
             rows = [(entry, self._blob(digest)) for digest in digests]
             self.rows.executemany(f"insert or ignore into {table} values (?, ?)", rows)
         self.rows.executemany(
             "insert or ignore into trees (blob) values (?)", [(self._blob(digest),) for digest in named.trees]
+        )
+        packs = [(entry, begin, self._blob(digest)) for begin, digest in named.packs]
+        self.rows.executemany("insert or ignore into packs values (?, ?, ?)", packs)
+
+    def _note_members(self, pack: int, members: Sequence[Digest]) -> None:
+        self.rows.execute("insert or ignore into opened values (?)", (pack,))
+        self.rows.executemany(
+            "insert or ignore into holds select ?, id from blobs where name = ? and size = ?",
+            [(pack, each.hash, each.size_bytes) for each in members],
         )
 
     def _read_trees(self) -> None:
@@ -261,24 +302,33 @@ class Census:
         self._remote.fetch([digest], lambda _: read, soon())
         return b"".join(read.pieces)
 
-    def _is_right(self, digest: Digest) -> bool:
+    def _reread(self, row: tuple[int, Digest, bool]) -> tuple[int, Reading | None]:
+        """By its number, a blob that was read again; None: it isn't right. The last says whether it is a pack."""
+        number, digest, is_pack = row
+        begun: list[Reading] = []
+
+        def receive(_: Digest) -> Reading:
+            begun.append(ReadingPack(digest) if is_pack else Reading(digest))
+            return begun[-1]
+
         try:
-            deadline = soon() + digest.size_bytes / _SLOWEST
-            self._remote.fetch([digest], lambda each: Reading(each, keep=False), deadline)
+            self._remote.fetch([digest], receive, soon() + digest.size_bytes / _SLOWEST)
         except (BlobCorrupt, BlobMissing):
-            return False
-        return True
+            return number, None
+        return number, begun[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """What an entry names: the blobs that it needs, which of them are trees, and those that it likes to have."""
+    """What an entry names: the blobs that it needs, which of them are trees, and those that it likes to have; its
+    packs, and what is in these but in no tree."""
 
     state: str
     needed: Sequence[Digest] = ()
     trees: Sequence[Digest] = ()
     liked: Sequence[Digest] = ()
-    packed: bool = False
+    packs: Sequence[tuple[str, Digest]] = ()
+    within: Sequence[Digest] = ()
 
 
 class Counter:
@@ -298,7 +348,7 @@ class Counter:
 class Reading:
     """A Receiver that compares what comes with its digest, and keeps it in memory if asked."""
 
-    def __init__(self, digest: Digest, *, keep: bool) -> None:
+    def __init__(self, digest: Digest, *, keep: bool = False) -> None:
         self.pieces: list[bytes] = []
         self._digest = digest
         self._keep = keep
@@ -322,6 +372,31 @@ class Reading:
 
     def _wrong(self) -> BlobCorrupt:
         return BlobCorrupt(f"other bytes than those of the blob {self._digest!r} came")
+
+
+class ReadingPack(Reading):
+    """The same of a pack. `members` are those of it that are right: none, where an entry takes for one what is none."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(digest)
+        self.members: list[Digest] = []
+        self._cutting: Cutting | None = Cutting(digest)
+        self._member = sha256()
+
+    def write(self, piece: bytes | memoryview) -> None:
+        super().write(piece)
+        if self._cutting is None:
+            return
+        try:
+            for member, part, is_last in self._cutting.cut(piece):
+                self._member.update(part)
+                if is_last:
+                    if self._member.hexdigest() == member.hash:
+                        self.members.append(member)
+                    self._member = sha256()
+        except BlobCorrupt:
+            self.members.clear()
+            self._cutting = None
 
 
 def _each(rows: Sequence[A], work: Callable[[A], B]) -> list[B]:

@@ -9,7 +9,7 @@ import pytest
 
 from capsula.core.digest import Digest, digest_of
 from capsula.core.node import DIRECTORY, FILE, Node
-from capsula.core.packs import LARGEST_MEMBER, TYPE_URL, Packs, packs_of
+from capsula.core.packs import LARGEST_MEMBER, TYPE_URL, Pack, Packs, head, packs_of, with_packs
 from capsula.core.reapi import Action, ActionResult, Command
 from capsula.core.result import to_result
 from capsula.core.statement import attached
@@ -102,6 +102,11 @@ def packs_in(far: MemoryRemote, action: Digest) -> Packs:
     found = far.lookup(action, soon())
     assert found is not None
     return packs_of(found)
+
+
+def a_pack(one: Machine, members: list[Digest]) -> bytes:
+    rows = sorted(members, key=lambda each: each.hash)
+    return head(rows) + b"".join([one.near.read(each) for each in rows])
 
 
 def test_small_blobs_go_together_and_the_rest_alone(machine, far) -> None:
@@ -392,6 +397,61 @@ def test_a_pack_that_is_gone_or_spoiled_is_found_and_made_again_of_what_is_here(
     assert far.entries == entries
     assert audit(other.remote, other.near, share=1.0, tell=quiet).wrong == 0
     assert other.bring(first) is not None
+
+
+def test_a_pack_without_what_it_should_hold_is_found_when_it_is_read(machine, far) -> None:
+    """As somebody may have written it: its bytes are those of its digest, and the entry names it."""
+    one = machine("one")
+    action, log = one.result("a"), digest_of(LOG)
+    one.send(action)
+    result = far.lookup(action, soon())
+    [pack] = packs_of(result).packs
+    files = [digest_of(content(number)) for number in range(COUNT)]
+
+    def name(instead: bytes) -> Digest:
+        digest = digest_of(instead)
+        far.blobs[digest.hash] = instead
+        one.remote.store(action, with_packs(result, [Pack(pack.begin, digest)]), soon())
+        return digest
+
+    without_a_file = a_pack(one, [*files[:5], *files[6:], log])
+    for instead in (
+        without_a_file,
+        a_pack(one, files),
+        head(files[:1]) + b"y" * files[0].size_bytes,
+        b"no pack at all",
+    ):
+        digest = name(instead)
+        assert audit(one.remote, one.near, tell=quiet).wrong == 0
+        found = audit(one.remote, one.near, share=1.0, tell=quiet)
+        assert (found.incomplete, found.bad) == ((action.hash,), ()), instead[:40]
+    found = audit(one.remote, one.near, share=1.0, repair=True, tell=quiet)
+    assert (found.removed, digest.hash in far.blobs) == (1, True)
+    # With the file for itself it can be used.
+    far.blobs[files[5].hash] = content(5)
+    name(without_a_file)
+    assert audit(one.remote, one.near, share=1.0, tell=quiet).wrong == 0
+    assert machine("other").bring(action) is not None
+
+
+def test_of_several_packs_each_has_to_hold_its_own(machine, far) -> None:
+    one = machine("one")
+    action = one.near.put(b"an action")
+    nodes = {"dist": Node(DIRECTORY, mode=0o755)}
+    for number in range(300):
+        digest = one.near.put(b"%d " % number * 3000)
+        nodes[f"dist/{number}"] = Node(FILE, mode=0o644, digest=digest)
+    result, trees = to_result(nodes, 0)
+    for tree in trees.values():
+        one.near.put(tree)
+    one.near.store(action, result)
+    one.send(action)
+    first, second, *rest = packs_in(far, action).packs
+    assert audit(one.remote, one.near, share=1.0, tell=quiet).wrong == 0
+    stored = far.lookup(action, soon())
+    swapped = [Pack(first.begin, second.digest), Pack(second.begin, first.digest), *rest]
+    one.remote.store(action, with_packs(stored, swapped), soon())
+    assert audit(one.remote, one.near, share=1.0, tell=quiet).incomplete == (action.hash,)
 
 
 def test_where_it_is_not_here_the_entry_goes(machine, far) -> None:
