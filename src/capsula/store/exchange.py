@@ -8,6 +8,7 @@ follows no redirection and keeps no cookies.
 from __future__ import annotations
 
 import _socket
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ _LARGEST_HEAD = 1 << 17
 _PIECE = 1 << 17
 _CHUNK = 1 << 18
 _FOREVER = -1
+_NO_DEADLINE = float("inf")
 _MOST_LINES = 100
+_MOST_HEADS = 20
+# No blob is as long as a number of more digits says.
+_MOST_DIGITS = 18
 _SPACE, _IN_NO_NAME = frozenset(" "), frozenset(" :")
 
 
@@ -39,29 +44,32 @@ class Unintelligible(Exception):
 class Connection:
     """Opened by the first request. OSError is what the network does; `is_open` that there was an exchange before.
 
-    `context`: with TLS. `proxy`: by way of that. Every wait ends after `seconds`, which may be set anew before each
-    request.
+    `context`: with TLS. `proxy`: by way of that. Every wait ends after `seconds`, and all of them at `deadline` (of
+    time.monotonic); both may be set anew before each request.
     """
 
     def __init__(
         self, host: str, port: int, context: ssl.SSLContext | None = None, proxy: Proxy | None = None
     ) -> None:
         self.seconds = 60.0
+        self.deadline = _NO_DEADLINE
         # In ASCII, so that the codec of international names is loaded only for these.
         self._host = host if host.isascii() else host.encode("idna").decode()
         self._port = port
         self._context = context
         self._proxy = proxy
-        self._socket: Socket | None = None
+        self._line: Line | None = None
         self._incoming: Incoming | None = None
-        # As the socket knows it.
-        self._waits = 0.0
         # What all requests say after their first line, for the headers that were given last.
         self._said: tuple[Mapping[str, str] | None, str] = (None, "")
 
     @property
     def is_open(self) -> bool:
-        return self._socket is not None
+        return self._line is not None
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that nobody asked for, and would be taken for the next answer, and not the end."""
+        return self._line is not None and self._line.is_quiet()
 
     def ask(
         self, verb: str, target: str, headers: Mapping[str, str], body: IO[bytes] | bytes | None
@@ -70,10 +78,10 @@ class Connection:
         asked = self._request(verb, target, headers)
         if isinstance(body, bytes):
             asked += body
-        socket = self._send(asked, 1)
+        line = self._send(asked, 1)
         if body is not None and not isinstance(body, bytes):
             while piece := body.read(_CHUNK):
-                socket.sendall(piece)
+                line.sendall(piece)
         return self.answer(verb)
 
     def ask_ahead(self, targets: Sequence[str], headers: Mapping[str, str]) -> None:
@@ -84,13 +92,12 @@ class Connection:
         """To the first request that has none yet."""
         if self._incoming is None:
             raise ConnectionResetError("nothing has been asked")
-        self._wait_at_most(self.seconds)
         return Answer(self._incoming, has_body=verb != "HEAD")
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = self._incoming = None
+        if self._line is not None:
+            self._line.close()
+            self._line = self._incoming = None
 
     def _request(self, verb: str, target: str, headers: Mapping[str, str]) -> bytes:
         if self._proxy is not None and self._context is None:
@@ -99,23 +106,18 @@ class Connection:
             self._said = headers, self._told(headers)
         return f"{verb} {_plain(target, _SPACE)} HTTP/1.1\r\n{self._said[1]}".encode("latin-1")
 
-    def _send(self, asked: bytes, count: int) -> Socket:
-        socket, incoming = self._opened()
-        self._wait_at_most(self.seconds)
-        socket.sendall(asked)
+    def _send(self, asked: bytes, count: int) -> Line:
+        line, incoming = self._opened()
+        line.seconds, line.deadline = self.seconds, self.deadline
+        line.sendall(asked)
         incoming.due += count
-        return socket
+        return line
 
-    def _opened(self) -> tuple[Socket, Incoming]:
-        if self._socket is None or self._incoming is None:
-            self._socket, self._waits = self._open(), self.seconds
-            self._incoming = Incoming(self._socket)
-        return self._socket, self._incoming
-
-    def _wait_at_most(self, seconds: float) -> None:
-        if self._socket is not None and seconds != self._waits:
-            self._socket.settimeout(seconds)
-            self._waits = seconds
+    def _opened(self) -> tuple[Line, Incoming]:
+        if self._line is None or self._incoming is None:
+            self._line = Line(self._open())
+            self._incoming = Incoming(self._line)
+        return self._line, self._incoming
 
     def _told(self, headers: Mapping[str, str]) -> str:
         if self._proxy is not None and self._context is None:
@@ -135,9 +137,9 @@ class Connection:
         # What a context takes is a socket of the library's.
         made = socket.socket(fileno=self._reach().detach())
         try:
-            made.settimeout(self.seconds)
             if self._proxy is not None:
                 self._ask_for_a_tunnel(made, self._proxy)
+            made.settimeout(_left(self.seconds, self.deadline))
             return self._context.wrap_socket(made, server_hostname=self._host)
         except BaseException:
             made.close()
@@ -152,7 +154,7 @@ class Connection:
         ):
             plain = _socket.socket(family, kind, protocol)
             try:
-                plain.settimeout(self.seconds)
+                plain.settimeout(_left(self.seconds, self.deadline))
                 plain.connect(address)
                 plain.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
                 return plain
@@ -165,20 +167,61 @@ class Connection:
         host = f"[{self._host}]" if ":" in self._host else self._host
         asked = [f"CONNECT {host}:{self._port} HTTP/1.1", f"Host: {host}:{self._port}"]
         asked += [f"{name}: {_plain(value)}" for name, value in proxy.headers.items()]
-        made.sendall("\r\n".join([*asked, "", ""]).encode("latin-1"))
-        answer = Answer(Incoming(made), has_body=False)
+        line = Line(made)
+        line.seconds, line.deadline = self.seconds, self.deadline
+        line.sendall("\r\n".join([*asked, "", ""]).encode("latin-1"))
+        answer = Answer(Incoming(line), has_body=False)
         if not 200 <= answer.status < 300:
             raise Unintelligible(
                 f"the proxy {proxy.host}:{proxy.port} says {answer.status} {answer.reason}".rstrip()
             )
 
 
+class Line:
+    """A socket that waits for nothing longer than `seconds`, and for nothing beyond `deadline`: TimeoutError."""
+
+    def __init__(self, socket: Socket) -> None:
+        self.seconds = 60.0
+        self.deadline = _NO_DEADLINE
+        self._socket = socket
+        # As the socket knows it; to tell it is a call of the kernel.
+        self._waits = -1.0
+
+    def recv(self, size: int) -> bytes:
+        self._wait_at_most(_left(self.seconds, self.deadline))
+        return self._socket.recv(size)
+
+    def sendall(self, content: bytes) -> None:
+        self._wait_at_most(_left(self.seconds, self.deadline))
+        self._socket.sendall(content)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing can be read, not even the end."""
+        self._wait_at_most(0.0)
+        try:
+            self._socket.recv(1)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            # As TLS says it.
+            return type(error).__name__ == "SSLWantReadError"
+        return False
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _wait_at_most(self, seconds: float) -> None:
+        if seconds != self._waits:
+            self._socket.settimeout(seconds)
+            self._waits = seconds
+
+
 class Incoming:
     """What comes on a connection. `due`: so many answers have been asked for that haven't begun to be read."""
 
-    def __init__(self, socket: Socket) -> None:
+    def __init__(self, line: Line) -> None:
         self.due = 0
-        self._socket = socket
+        self._line = line
         self._came = b""
         self._at = 0
         # Lines of heads: of one server's answers, most are the same. A name without a colon is no header's.
@@ -193,9 +236,9 @@ class Incoming:
         """What comes next, at most so many bytes; b"" when the other side has closed."""
         if self._at == len(self._came):
             if self.due <= 0:
-                return self._socket.recv(size)
+                return self._line.recv(size)
             # With what follows it.
-            self._came, self._at = self._socket.recv(_PIECE), 0
+            self._came, self._at = self._line.recv(_PIECE), 0
         piece = self._came[self._at : self._at + size]
         self._at += len(piece)
         return piece
@@ -206,7 +249,7 @@ class Incoming:
         while (end := self._came.find(mark, looked)) < 0:
             if len(self._came) - self._at > _LARGEST_HEAD:
                 raise Unintelligible("an answer that has no end")
-            piece = self._socket.recv(_PIECE)
+            piece = self._line.recv(_PIECE)
             if not piece:
                 # As when it is reset: a connection that was kept may have been closed meanwhile.
                 raise ConnectionResetError("the connection was closed before the answer had come")
@@ -240,10 +283,12 @@ class Answer:
         # What is left of the body or of the present chunk.
         self._left = 0
         self._is_chunked = False
-        while True:
+        for _ in range(_MOST_HEADS):
             version, self.status, self.reason, self.headers = self._head()
             if not 100 <= self.status < 200:
                 break
+        else:
+            raise Unintelligible("an answer that is always still to come")
         connection = self.headers.get("connection", "").lower()
         self._stays_open = "close" not in connection and (version != "HTTP/1.0" or "keep-alive" in connection)
         if not has_body or self.status in (204, 304):
@@ -255,7 +300,7 @@ class Answer:
             self._next_chunk()
         elif "content-length" in self.headers:
             length = self.headers["content-length"].strip()
-            if not (length.isascii() and length.isdigit()):
+            if not (length.isascii() and length.isdigit() and len(length) <= _MOST_DIGITS):
                 raise Unintelligible("a length that is no number")
             self._left = int(length)
         else:
@@ -267,6 +312,11 @@ class Answer:
         """Whether another answer or request may follow, now that all was read. What came beyond the end, and wasn't
         asked for, would be taken for the next answer."""
         return self._stays_open and not self._left and (self._incoming.due > 0 or self._incoming.is_read)
+
+    def skip(self, most: int) -> None:
+        """Read what nobody wants, of what is longer than that only so much: it does not stay open then."""
+        while most > 0 and (piece := self.read(most)):
+            most -= len(piece)
 
     def read(self, size: int) -> bytes:
         """At most so many bytes, b"" at the end."""
@@ -313,8 +363,10 @@ class Answer:
         self._left = int(size, 16)
         if not self._left:
             self._is_chunked = False
-            while self._incoming.until(b"\r\n"):
-                pass
+            for _ in range(_MOST_LINES):
+                if not self._incoming.until(b"\r\n"):
+                    return
+            raise Unintelligible("an answer that has no end")
 
 
 def _plain(text: str, unwanted: frozenset[str] = frozenset()) -> str:
@@ -322,3 +374,11 @@ def _plain(text: str, unwanted: frozenset[str] = frozenset()) -> str:
     if not text.isprintable() or not unwanted.isdisjoint(text):
         raise ValueError(f"{text[:20]!a}… can't be sent in the head of a request")
     return text
+
+
+def _left(seconds: float, deadline: float) -> float:
+    """So many of these seconds; TimeoutError when there are none."""
+    left = min(seconds, deadline - monotonic())
+    if left <= 0:
+        raise TimeoutError("no time is left")
+    return left

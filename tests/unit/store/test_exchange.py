@@ -2,12 +2,14 @@
 
 import io
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from capsula.store.exchange import Answer, Connection, Incoming, Unintelligible
+from capsula.store.exchange import Answer, Connection, Incoming, Line, Unintelligible
 
 
 class Scripted:
@@ -82,6 +84,23 @@ class Pieces:
     def close(self) -> None: ...
 
 
+@contextmanager
+def without_certificates(ours: socket.socket, theirs: socket.socket) -> Iterator[tuple[Line, ssl.SSLSocket]]:
+    """Both ends of a line with TLS."""
+    client, server = [ssl.SSLContext(each) for each in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)]
+    for context in (client, server):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("aNULL:@SECLEVEL=0")
+    made: list[ssl.SSLSocket] = []
+    thread = threading.Thread(target=lambda: made.append(server.wrap_socket(theirs, server_side=True)))
+    thread.start()
+    with client.wrap_socket(ours) as wrapped:
+        thread.join()
+        with made[0]:
+            yield Line(wrapped), made[0]
+
+
 WELL = {
     "with a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", b"hello", True),
     "an empty one": (b"HTTP/1.1 200 OK\r\ncontent-length:0\r\n\r\n", b"", True),
@@ -122,7 +141,7 @@ WELL = {
 @pytest.mark.parametrize("which", list(WELL))
 def test_an_answer_is_what_was_said_however_it_comes(which: str, size: int) -> None:
     text, body, stays = WELL[which]
-    answer = Answer(Incoming(Pieces(text, size)), has_body=True)
+    answer = Answer(Incoming(Line(Pieces(text, size))), has_body=True)
     assert answer.status in (200, 204)
     assert everything(answer, 3) == body
     assert answer.stays_open == stays
@@ -132,7 +151,8 @@ def test_an_answer_is_what_was_said_however_it_comes(which: str, size: int) -> N
 def test_after_more_than_was_announced_nothing_is_asked_any_more() -> None:
     text = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     answer = Answer(
-        Incoming(Pieces(text + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 1000)), has_body=True
+        Incoming(Line(Pieces(text + b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 1000))),
+        has_body=True,
     )
     assert everything(answer, 3) == b"hello"
     assert not answer.stays_open
@@ -153,6 +173,11 @@ BAD = {
     "a chunk of a negative size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nhello",
     "no end of the chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
     "a head without end": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 100_000,
+    "a length of too many digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"0" * 5000 + b"\r\n\r\n",
+    "always still to come": b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + b"HTTP/1.1 204 No Content\r\n\r\n",
+    "chunks with an endless end": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 1000 + b"\r\n"
+    ),
     "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
     "nothing": b"",
 }
@@ -162,7 +187,61 @@ BAD = {
 @pytest.mark.parametrize("which", list(BAD))
 def test_what_is_no_whole_answer_is_never_taken_for_one(which: str, size: int) -> None:
     with pytest.raises((Unintelligible, ConnectionResetError)):
-        everything(Answer(Incoming(Pieces(BAD[which], size)), has_body=True))
+        everything(Answer(Incoming(Line(Pieces(BAD[which], size))), has_body=True))
+
+
+@pytest.mark.parametrize(("most", "stays"), [(5, True), (100, True), (4, False)])
+def test_of_what_nobody_wants_only_so_much_is_read(most: int, stays: bool) -> None:
+    text = b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nhello"
+    answer = Answer(Incoming(Line(Pieces(text, 1000))), has_body=True)
+    answer.skip(most)
+    assert answer.stays_open == stays
+
+
+def test_no_wait_goes_beyond_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much comes meanwhile: a byte a second, in a head or anywhere else, is no progress for ever."""
+    now = 100.0
+    told: list[float | None] = []
+
+    class Slow(Pieces):
+        def settimeout(self, seconds: float | None, /) -> None:
+            told.append(seconds)
+
+        def recv(self, size: int, /) -> bytes:
+            nonlocal now
+            now += 1
+            return super().recv(size)
+
+    monkeypatch.setattr("capsula.store.exchange.monotonic", lambda: now)
+    line = Line(Slow(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000, 1))
+    line.seconds, line.deadline = 3.0, 105.5
+    with pytest.raises(TimeoutError):
+        Answer(Incoming(line), has_body=True)
+    assert told == [3.0, 2.5, 1.5, 0.5]
+
+
+def test_what_was_said_meanwhile_shows() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        line = Line(ours)
+        assert line.is_quiet()
+        theirs.sendall(b"xy")
+        assert not line.is_quiet()
+        assert line.recv(10) == b"y"
+        assert line.is_quiet()
+        theirs.close()
+        assert not line.is_quiet()
+
+
+def test_what_was_said_meanwhile_shows_with_tls() -> None:
+    ours, theirs = socket.socketpair()
+    with without_certificates(ours, theirs) as (line, server):
+        assert line.is_quiet()
+        server.sendall(b"xy")
+        assert not line.is_quiet()
+        assert line.recv(10) == b"y"
+        server.close()
+        assert not line.is_quiet()
 
 
 def test_one_connection_does_for_many_requests(server: Scripted, connection: Connection) -> None:
