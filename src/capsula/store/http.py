@@ -21,7 +21,7 @@ from capsula.store.guard import SILENCE_SECONDS, in_time
 from capsula.store.handshake import refusal
 from capsula.store.parallel import each, share
 from capsula.store.proxies import proxy_for
-from capsula.store.receive import receiving
+from capsula.store.receive import check_name, receiving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ CHUNK = 1 << 18
 _AHEAD = 16
 # For how long nothing may come of those. Some servers drop what they are asked ahead.
 _AHEAD_SECONDS = 3.0
+# Of what a server says besides, it is read so much to be able to ask again on this connection.
+_LARGEST_REST = 1 << 16
 # An entry is a few kilobytes for each hundred outputs; beyond this it is none.
 _LARGEST_ENTRY = 64 << 20
 _IN_CLEAR = "what is sent can be read on the way: https:// can't"
@@ -88,6 +90,7 @@ class HttpStore:
         self.name = f"{parts.scheme}://{self._host}{port}{self._path}"
         self.packs = False
         self._idle: list[Connection] = []
+        self._is_closed = False
         self._asks_ahead = True
         self._lock = allocate_lock()
 
@@ -122,7 +125,6 @@ class HttpStore:
         def take(answer: Answer, digest: Digest) -> None:
             with receiving(receive, digest) as receiver:
                 while piece := answer.read(CHUNK):
-                    in_time(self.name, deadline)
                     receiver.write(piece)
 
         def get(digest: Digest) -> None:
@@ -132,6 +134,8 @@ class HttpStore:
                 self._expect(answer, (200,))
                 take(answer, digest)
 
+        for digest in digests:
+            check_name(digest)
         small = [digest for digest in digests if digest.size_bytes <= CHUNK]
         # Each connection gets its share of them, where there are to be many.
         most = min(_AHEAD, len(small) // CONNECTIONS)
@@ -172,6 +176,7 @@ class HttpStore:
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
+            self._is_closed = True
         for connection in idle:
             connection.close()
 
@@ -184,17 +189,19 @@ class HttpStore:
     ) -> list[Digest]:
         """Get what is left of them on a connection that was kept, the next ones asked for while one is read. Gives
         those that were asked for in vain, of which something may be wrong, or with asking ahead."""
-        connection = self._kept() if most > 1 and self._asks_ahead else None
+        # So that there is time to ask for them alone.
+        silence = min(_AHEAD_SECONDS, in_time(self.name, deadline) / 3)
+        connection = self._kept(for_blob=True) if most > 1 and self._asks_ahead else None
         if connection is None:
             return []
+        connection.seconds, connection.deadline = silence, deadline
         asked: list[Digest] = []
         failed: list[Digest] = []
         is_whole = False
         try:
             while True:
-                connection.seconds = min(in_time(self.name, deadline), _AHEAD_SECONDS)
-                if len(asked) <= most // 2 and not failed:
-                    more = list(islice(digests, most - len(asked)))
+                room = most - len(asked) if len(asked) <= most // 2 and not failed else 0
+                if more := list(islice(digests, room)):
                     asked += more
                     connection.ask_ahead([f"{self._path}/cas/{each.hash}" for each in more], self._headers)
                 if not asked:
@@ -203,11 +210,10 @@ class HttpStore:
                 answer = connection.answer("GET")
                 if answer.status == 200:
                     take(answer, asked[0])
+                    asked.pop(0)
                 else:
-                    failed.append(asked[0])
-                while answer.read(CHUNK):
-                    pass
-                asked.pop(0)
+                    failed.append(asked.pop(0))
+                answer.skip(_LARGEST_REST)
                 if not answer.stays_open:
                     return failed + asked
         except (OSError, Unintelligible, BlobCorrupt):
@@ -242,14 +248,25 @@ class HttpStore:
     ) -> _Exchange:
         return _Exchange(self.name, *self._answer(verb, path, deadline, body), self._keep)
 
-    def _kept(self) -> Connection | None:
-        """The one that was used last."""
-        with self._lock:
-            return self._idle.pop() if self._idle else None
+    def _kept(self, *, for_blob: bool) -> Connection | None:
+        """The one that was used last. What was said on it since then would be taken for an answer, and shows only when
+        it is held against the digest of a blob."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if for_blob or connection.is_quiet():
+                return connection
+            connection.close()
 
     def _keep(self, connection: Connection) -> None:
         with self._lock:
-            self._idle.append(connection)
+            if not self._is_closed:
+                self._idle.append(connection)
+                return
+        # By a call that nobody waits for any more.
+        connection.close()
 
     def _answer(
         self,
@@ -261,12 +278,16 @@ class HttpStore:
         """Its head. A connection that was kept may have been closed meanwhile (servers do so after a minute): that is
         no failure, and the next is used, in the end a new one."""
         headers = self._headers
+        for_blob = verb == "GET" and path.startswith("/cas/")
         if body is not None:
             size = len(body) if isinstance(body, bytes) else os.fstat(body.fileno()).st_size
             headers = {**headers, "Content-Type": "application/octet-stream", "Content-Length": str(size)}
         while True:
-            connection = self._kept() or Connection(self._host, self._port, self._context, self._proxy)
-            connection.seconds = min(in_time(self.name, deadline), SILENCE_SECONDS)
+            in_time(self.name, deadline)
+            connection = self._kept(for_blob=for_blob) or Connection(
+                self._host, self._port, self._context, self._proxy
+            )
+            connection.seconds, connection.deadline = SILENCE_SECONDS, deadline
             was_open = connection.is_open
             try:
                 if body is not None and not isinstance(body, bytes):
@@ -319,8 +340,8 @@ class _Exchange:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
-            while error is None and self._answer.read(CHUNK):
-                pass
+            if error is None:
+                self._answer.skip(_LARGEST_REST)
         except BaseException as late:
             error = late
             if not isinstance(late, (OSError, Unintelligible)):

@@ -1,9 +1,9 @@
 """Blobs from an HTTP cache: small ones are asked for ahead of their answers, as far as the server is up to that."""
 
-import socket
+import select
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,86 +11,9 @@ import pytest
 from capsula.core.digest import Digest
 from capsula.errors import BlobCorrupt, BlobMissing, StoreUnreachable
 from capsula.store.http import HttpStore
+from capsula.store.receive import Receiving
 from capsula.testing import Desk, soon
-
-
-class Cache:
-    """A server with a thread for each connection, which takes what it is asked one after the other. `answer` makes the
-    answer to what is asked for, by its hash; None closes the connection. `drops`: of what comes at once, all but the
-    first is lost."""
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.answer: Callable[[str], bytes | None] = self.found
-        self.ends_after: set[str] = set()
-        self.drops = False
-        # What was asked, as soon as it has come, and the most that waited for an answer at once.
-        self.asked: list[str] = []
-        self.most = 0
-        self.connections = 0
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def content(self, name: str) -> bytes:
-        return (self._desk.base / name).read_bytes()
-
-    def found(self, name: str) -> bytes:
-        return said(self.content(name))
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                peer, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._threads.append(threading.Thread(target=self._serve, args=(peer,), daemon=True))
-            self._threads[-1].start()
-
-    def _serve(self, peer: socket.socket) -> None:
-        waiting: list[str] = []
-        rest = b""
-        with peer:
-            while True:
-                while not waiting:
-                    try:
-                        piece = peer.recv(65536)
-                    except ConnectionResetError:
-                        return
-                    if not piece:
-                        return
-                    *asked, rest = (rest + piece).split(b"\r\n\r\n")
-                    waiting += [one.split(b" ")[1].rpartition(b"/")[2].decode() for one in asked]
-                    self.asked += waiting
-                    self.most = max(self.most, len(waiting))
-                    if self.drops:
-                        del waiting[1:]
-                name = waiting.pop(0)
-                answer = self.answer(name)
-                if answer is None:
-                    return
-                try:
-                    peer.sendall(answer)
-                except OSError:
-                    return
-                if name in self.ends_after:
-                    return
-
-    def stop(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a connection was left open"
-
-
-def said(content: bytes, more: bytes = b"") -> bytes:
-    return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (more, len(content), content)
-
-
-MISSING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"
+from unit.store.cache_server import MISSING, Cache, said
 
 
 @pytest.fixture
@@ -100,8 +23,9 @@ def desk(tmp_path: Path) -> Desk:
 
 @pytest.fixture
 def cache(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
-    """One thread asks, however busy this machine is."""
+    """One thread asks, and takes no server for one that drops what it is asked, however busy this machine is."""
     monkeypatch.setattr("capsula.store.parallel._TRIAL", 600)
+    monkeypatch.setattr("capsula.store.http._AHEAD_SECONDS", 600)
     one = Cache(desk)
     yield one
     one.stop()
@@ -253,3 +177,92 @@ def test_nobody_is_asked_after_the_deadline(desk: Desk, cache: Cache, store: Htt
     with pytest.raises(StoreUnreachable, match="in time"):
         store.fetch(digests, desk.receive, time.monotonic() + 0.4)
     assert digests[60].hash not in cache.asked
+
+
+def test_a_server_that_drops_takes_no_more_than_a_third_of_the_time(
+    desk: Desk, cache: Cache, store: HttpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capsula.store.http.in_time", lambda name, deadline: 0.9)
+    digests = blobs(desk, 100)
+    cache.drops = True
+    store.fetch(digests, desk.receive, soon())
+    assert is_all(desk, digests)
+
+
+ENDLESS = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % (1 << 40) + b"x" * (1 << 18)
+
+
+def test_of_an_endless_page_not_all_is_read(desk: Desk, cache: Cache, store: HttpStore) -> None:
+    digests = blobs(desk, 100)
+    gone = digests[10].hash
+    cache.answer = lambda name: ENDLESS if name == gone else cache.found(name)
+    with pytest.raises(BlobMissing):
+        store.fetch(digests, desk.receive, soon())
+    assert is_all(desk, digests[:10])
+    assert store.lookup(digests[10], soon()) is None
+    # Nobody has waited for its end.
+    cache.most = 0
+    store.fetch(digests[50:], desk.receive, soon())
+    assert cache.most > 1
+
+
+def test_what_was_asked_for_in_vain_is_asked_for_once_more(
+    desk: Desk, cache: Cache, store: HttpStore
+) -> None:
+    """Also when the page that says so is cut short."""
+    digests = blobs(desk, 100)
+    busy = digests[10].hash
+    cut = [MISSING.replace(b"404", b"503")[:-1]]
+    cache.ends_after = {busy}
+    cache.answer = lambda name: cut.pop() if cut and name == busy else cache.found(name)
+    store.fetch(digests, desk.receive, soon())
+    assert is_all(desk, digests)
+    assert cache.asked.count(busy) == 2
+
+
+def test_what_nobody_asked_for_is_no_answer_about_an_entry(
+    desk: Desk, cache: Cache, store: HttpStore
+) -> None:
+    """Nothing holds it against a digest. It may come when the connection has been put aside."""
+    digests = blobs(desk, 100)
+    is_aside = threading.Event()
+
+    def answer(name: str) -> Iterator[bytes]:
+        yield cache.found(name)
+        if name == digests[-1].hash:
+            is_aside.wait(60)
+            yield said(b"forged")
+
+    cache.answer = answer
+    store.fetch(digests, desk.receive, soon())
+    is_aside.set()
+    line = store._idle[-1]._line
+    assert line is not None
+    assert select.select([line._socket], [], [], 60)[0]
+    cache.answer = lambda _: MISSING
+    assert store.lookup(digests[0], soon()) is None
+    assert store.missing(digests[:1], soon()) == digests[:1]
+
+
+def test_a_call_that_nobody_waits_for_any_more_keeps_no_connection(
+    desk: Desk, cache: Cache, store: HttpStore
+) -> None:
+    digests = blobs(desk, 100)
+
+    def receive(digest: Digest) -> Receiving:
+        if digest == digests[50]:
+            store.close()
+        return desk.receive(digest)
+
+    store.fetch(digests, receive, soon())
+    assert is_all(desk, digests)
+    cache.stop()
+
+
+@pytest.mark.parametrize("name", ["a b", "../ac/" + "0" * 64, "\N{EURO SIGN}"])
+def test_a_name_that_no_blob_has_is_asked_for_nowhere(
+    desk: Desk, cache: Cache, store: HttpStore, name: str
+) -> None:
+    with pytest.raises(BlobCorrupt):
+        store.fetch([*blobs(desk, 50), Digest(name, 3)], desk.receive, soon())
+    assert cache.asked == []
