@@ -32,7 +32,7 @@ MODULES = """
 # Imported by a run that names remotes, and when one of each kind is asked for something.
 MORE = {
     "remotes": """
-        config/words core/packs core/statement plugins/later plugins/remotes
+        config/words core/carried core/packs core/statement plugins/later plugins/remotes
         store/address store/arrivals store/guard store/handshake store/late store/life store/packed store/parallel
         store/passing store/reach store/receive store/sealed store/threads store/tiers store/unopened
     """,

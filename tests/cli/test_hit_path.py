@@ -64,7 +64,7 @@ WHOLE = RESTORED - {"capsula.cli.recalled", "capsula.store.burial"} | names(
 # Nothing of the result is here: it comes from an HTTP cache.
 FETCHED = WHOLE | names(
     """
-    __future__ capsula.config.words capsula.core.packs capsula.core.statement capsula.plugins.later
+    __future__ capsula.config.words capsula.core.carried capsula.core.packs capsula.core.statement capsula.plugins.later
     capsula.plugins.remotes capsula.store.address capsula.store.arrivals capsula.store.exchange
     capsula.store.guard capsula.store.handshake capsula.store.http capsula.store.late capsula.store.parallel
     capsula.store.passing capsula.store.proxies capsula.store.reach capsula.store.receive capsula.store.sealed

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+from capsula.core.carried import with_trees
 from capsula.core.digest import Digest
 from capsula.core.packs import Pack, grouped, with_packs
 from capsula.core.reapi import Action, ActionResult
@@ -206,7 +207,8 @@ def _send(box: Outbox, near: DiskStore, remote: Remote, action: Digest, deadline
         if absent:
             remote.send(absent, path_of, deadline)
         packs = _send_packs(groups, near, remote, deadline, is_anew=is_anew)
-        remote.store(action, with_packs(result, packs), deadline)
+        trees = dict.fromkeys([each.tree_digest for each in result.output_directories if each.tree_digest])
+        remote.store(action, with_trees(with_packs(result, packs), map(near.read, trees)), deadline)
     except BlobCorrupt:
         # It has been set aside, and the next run makes it again: that, and what else there is (the power went).
         _set_aside_spoiled(near, named)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from capsula.core.carried import trees_in, with_trees
 from capsula.core.digest import EMPTY
 from capsula.core.packs import Packs, is_small, packs_of, with_packs
 from capsula.errors import (
@@ -70,6 +71,8 @@ class Tiers:
         # What was found last, and by the names of remotes, the packs that they have of it.
         self._found: tuple[Digest, ActionResult] | None = None
         self._packs: dict[str, Packs] = {}
+        # Trees that came with it, by their hashes.
+        self._carried: dict[str, bytes] = {}
         self._told: set[str] = set()
         self._asked: set[str] = set()
         # While a result is brought and used. `_named`: its small blobs, as long as all were right that were used.
@@ -93,7 +96,7 @@ class Tiers:
 
     def lookup(self, action: Digest) -> ActionResult | None:
         damaged: EntryCorrupt | None = None
-        self._found, self._packs = None, {}
+        self._found, self._packs, self._carried = None, {}, {}
         try:
             found = self.near.lookup(action)
             if found is not None:
@@ -117,7 +120,8 @@ class Tiers:
             if found is not None:
                 self._source[action.hash] = remote
                 self._packs[remote.name] = packs_of(found)
-                found = with_packs(found, ())
+                self._carried = trees_in(found)
+                found = with_trees(with_packs(found, ()), ())
                 self._found = action, found
                 self._bring_trees(found, remote)
                 return found
@@ -141,14 +145,17 @@ class Tiers:
     def bring(self, action: Digest, result: ActionResult, digests: Sequence[Digest], patience: float) -> None:
         source = self._source.get(action.hash)
         if self._found is None or self._found[0] != action:
-            self._found, self._packs = (action, result), {}
+            self._found, self._packs, self._carried = (action, result), {}, {}
         self._named = [each for each in digests if is_small(each)]
         open_one(self.near, action.hash)
         absent = self.near.missing(digests)
         if len(absent) >= FEWEST and open_what_has(self.near, absent):
             absent = self.near.missing(absent)
         if absent:
+            carried = {each.hash for each in absent if self._at_hand(each) is not None}
             self._arrived = Arrivals(self.near, action, time.time)
+            self._arrived.take({name: self._carried[name] for name in carried})
+            absent = [each for each in absent if each.hash not in carried]
             self._fetch(absent, source, max(patience, self._patience))
         if source is not None:
             self._brought = (action, result)
@@ -298,7 +305,7 @@ class Tiers:
     def _bring_trees(self, found: ActionResult, remote: Remote) -> None:
         """All at once, before somebody reads one after the other to learn what else there is to bring."""
         trees = [each.tree_digest for each in found.output_directories if each.tree_digest is not None]
-        absent = self.near.missing(trees) if len(trees) > 1 else []
+        absent = self._not_here(trees) if len(trees) > 1 else []
         try:
             if absent:
                 self._fetch(absent, remote, self._patience)
@@ -311,6 +318,9 @@ class Tiers:
         return Receiving(self.near.root, digest, time.time)
 
     def _at_hand(self, digest: Digest) -> bytes | None:
+        content = self._carried.get(digest.hash)
+        if content is not None and len(content) == digest.size_bytes:
+            return content
         return None if self._arrived is None else self._arrived.get(digest)
 
     def _not_here(self, digests: Sequence[Digest]) -> list[Digest]:

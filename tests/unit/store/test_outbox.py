@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from capsula.core.carried import trees_in, with_trees
 from capsula.core.digest import Digest, digest_of
 from capsula.core.node import DIRECTORY, FILE, Node
 from capsula.core.reapi import Action, ActionResult, Command
@@ -71,7 +72,11 @@ def test_blobs_go_before_the_entry_and_only_those_that_are_not_there(near: DiskS
     assert len(far.sent) == 5
     assert action.hash in far.sent
     found = far.lookup(action, soon())
-    assert found == near.lookup(action)
+    assert found is not None
+    assert with_trees(found, ()) == near.lookup(action)
+    assert list(trees_in(found)) == [
+        each.tree_digest.hash for each in found.output_directories if each.tree_digest
+    ]
 
 
 def test_what_cannot_be_sent_waits(near: DiskStore, box: Outbox) -> None:

@@ -153,8 +153,8 @@ def test_another_machine_gets_all_of_it(machine, far) -> None:
     assert found is not None
     assert attached(found, TYPE_URL) is None
     assert attached(other.near.lookup(action), TYPE_URL) is None
-    # Tree, large file, pack.
-    assert len(far.fetched) == 3
+    # The large file and the pack: the tree comes with the entry.
+    assert len(far.fetched) == 2
     assert other.said == []
 
 

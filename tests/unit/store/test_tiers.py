@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from capsula.core.carried import with_trees
 from capsula.core.digest import Digest, digest_of
+from capsula.core.node import DIRECTORY, FILE, Node
 from capsula.core.reapi import ActionResult, OutputFile
+from capsula.core.result import to_result
 from capsula.errors import BlobMissing, EntryUntrusted, RemoteRequired, StoreUnreachable
 from capsula.store.disk import DiskStore
 from capsula.store.layout import blob_path
+from capsula.store.outbox import named_by
 from capsula.store.sealed import Sealed
 from capsula.store.tiers import Tiers
 from capsula.store.unopened import keep
@@ -380,3 +384,66 @@ def test_what_is_spoiled_here_is_used_out_of_memory_when_it_has_come_again(
     store.let_go()
     assert near.lookup(ACTION) == result
     assert near.read(spoiled) == MANY[0]
+
+
+# ---------------------------------------------------------------------------------------------------- trees in entries
+
+
+def with_a_tree(remote: MemoryRemote, *carried: bytes) -> tuple[ActionResult, Digest]:
+    """A result of one directory in the remote, with these in its entry; its tree is no blob there."""
+    content = digest_of(b"content")
+    remote.blobs[content.hash] = b"content"
+    result, trees = to_result(
+        {"out": Node(DIRECTORY, mode=0o755), "out/x": Node(FILE, mode=0o644, digest=content)}, 0
+    )
+    [tree] = trees.values()
+    Sealed(remote).store(ACTION, with_trees(result, carried or (tree,)), soon())
+    return result, digest_of(tree)
+
+
+def test_a_tree_that_comes_with_its_entry_is_not_asked_for_and_is_kept(
+    tiers: Callable[..., Tiers], near: DiskStore
+) -> None:
+    far = MemoryRemote()
+    result, tree = with_a_tree(far)
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    named = named_by(result, store)
+    assert tree in named
+    assert far.fetched == []
+    assert not near.has(tree), "it is none of this machine's before it is used"
+    store.bring(ACTION, result, named, 0)
+    store.let_go()
+    assert far.fetched == [digest_of(b"content").hash]
+    assert near.lookup(ACTION) == result
+    assert [near.read(digest) for digest in named]
+    # From here on it is there for a run without any remote.
+    assert named_by(result, tiers()) == named
+
+
+def test_what_comes_in_place_of_a_tree_is_not_taken_for_it(
+    tiers: Callable[..., Tiers], near: DiskStore
+) -> None:
+    far = MemoryRemote()
+    result, tree = with_a_tree(far, b"something else")
+    store = tiers(far)
+    assert store.lookup(ACTION) == result
+    with pytest.raises(BlobMissing):
+        store.read(tree)
+    assert not near.has(digest_of(b"something else"))
+
+
+def test_of_another_result_the_trees_are_asked_for(tiers: Callable[..., Tiers], near: DiskStore) -> None:
+    """As when two are looked up before one is brought."""
+    far = MemoryRemote()
+    result, tree = with_a_tree(far)
+    store = tiers(far)
+    store.lookup(ACTION)
+    content = store.read(tree)
+    named = named_by(result, store)
+    assert store.lookup(digest_of(b"another action")) is None
+    far.blobs[tree.hash] = content
+    store.bring(ACTION, result, named, 0)
+    store.let_go()
+    assert tree.hash in far.fetched
+    assert near.missing(named) == []
