@@ -90,14 +90,13 @@ class ReapiStore:
         asked = GetResultRequest(
             instance_name=self._instance, action_digest=action, digest_function=SHA256_FUNCTION
         )
+        if self._known is None:
+            # What the server can is needed next, to fetch what is in the result: it is asked meanwhile.
+            start_new_thread(self._get_ready, (deadline,))
         try:
-            result = self._calls.ask(f"{_REAPI}.ActionCache/GetActionResult", asked, ActionResult, deadline)
+            return self._calls.ask(f"{_REAPI}.ActionCache/GetActionResult", asked, ActionResult, deadline)
         except BlobMissing:
             return None
-        if self._known is None:
-            # What the server can is needed next, to fetch what is in the result: it is asked while that is read.
-            start_new_thread(self._get_ready, (deadline,))
-        return result
 
     def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
         can = self.capabilities(deadline).action_cache_update_capabilities

@@ -148,7 +148,8 @@ class Tiers:
             self._found, self._packs, self._carried = (action, result), {}, {}
         self._named = [each for each in digests if is_small(each)]
         open_one(self.near, action.hash)
-        absent = self.near.missing(digests)
+        # Who has read the trees has no more need of them; this store has.
+        absent = self.near.missing(dict.fromkeys((*digests, *_trees(result))))
         if len(absent) >= FEWEST and open_what_has(self.near, absent):
             absent = self.near.missing(absent)
         if absent:
@@ -304,7 +305,7 @@ class Tiers:
 
     def _bring_trees(self, found: ActionResult, remote: Remote) -> None:
         """All at once, before somebody reads one after the other to learn what else there is to bring."""
-        trees = [each.tree_digest for each in found.output_directories if each.tree_digest is not None]
+        trees = _trees(found)
         absent = self._not_here(trees) if len(trees) > 1 else []
         try:
             if absent:
@@ -339,3 +340,7 @@ class Tiers:
             told = in_one_line(error)
             what = told if remote.name in told else f"{remote.name}: {told}"
             self._say(f"{what}; going on without it")
+
+
+def _trees(result: ActionResult) -> list[Digest]:
+    return [each.tree_digest for each in result.output_directories if each.tree_digest is not None]

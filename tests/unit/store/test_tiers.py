@@ -412,7 +412,8 @@ def test_a_tree_that_comes_with_its_entry_is_not_asked_for_and_is_kept(
     assert tree in named
     assert far.fetched == []
     assert not near.has(tree), "it is none of this machine's before it is used"
-    store.bring(ACTION, result, named, 0)
+    # As a run does, which has read it.
+    store.bring(ACTION, result, [digest_of(b"content")], 0)
     store.let_go()
     assert far.fetched == [digest_of(b"content").hash]
     assert near.lookup(ACTION) == result
@@ -443,7 +444,7 @@ def test_of_another_result_the_trees_are_asked_for(tiers: Callable[..., Tiers], 
     named = named_by(result, store)
     assert store.lookup(digest_of(b"another action")) is None
     far.blobs[tree.hash] = content
-    store.bring(ACTION, result, named, 0)
+    store.bring(ACTION, result, [digest_of(b"content")], 0)
     store.let_go()
     assert tree.hash in far.fetched
     assert near.missing(named) == []
