@@ -13,7 +13,7 @@ from capsula.store.unopened import FEWEST, keep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from capsula.core.digest import Digest
     from capsula.ports import Receiver
@@ -45,10 +45,6 @@ class Arrivals:
             return _Arriving(digest, self._contents)
         self.is_all = False
         return Receiving(self._near.root, digest, self._now)
-
-    def take(self, contents: Mapping[str, bytes]) -> None:
-        """What has come already, by the hashes that it has: little."""
-        self._contents.update(contents)
 
     def get(self, digest: Digest) -> bytes | None:
         content = self._contents.get(digest.hash)

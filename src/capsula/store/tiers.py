@@ -148,15 +148,13 @@ class Tiers:
             self._found, self._packs, self._carried = (action, result), {}, {}
         self._named = [each for each in digests if is_small(each)]
         open_one(self.near, action.hash)
-        # Who has read the trees has no more need of them; this store has.
-        absent = self.near.missing(dict.fromkeys((*digests, *_trees(result))))
+        # Who has read the trees has no more need of them; this store has. Those that came with the entry are at hand.
+        wanted = [each for each in (*digests, *_trees(result)) if self._at_hand(each) is None]
+        absent = self.near.missing(dict.fromkeys(wanted))
         if len(absent) >= FEWEST and open_what_has(self.near, absent):
             absent = self.near.missing(absent)
         if absent:
-            carried = {each.hash for each in absent if self._at_hand(each) is not None}
             self._arrived = Arrivals(self.near, action, time.time)
-            self._arrived.take({name: self._carried[name] for name in carried})
-            absent = [each for each in absent if each.hash not in carried]
             self._fetch(absent, source, max(patience, self._patience))
         if source is not None:
             self._brought = (action, result)
@@ -164,11 +162,16 @@ class Tiers:
     def let_go(self) -> None:
         arrived, self._arrived = self._arrived, None
         brought, self._brought = self._brought, None
+        carried, self._carried = self._carried, {}
         self._named = []
         try:
             if arrived is not None:
                 arrived.finish()
             if brought is not None:
+                # A sweep goes by the trees, so these are blobs of their own.
+                for tree in self.near.missing(_trees(brought[1])):
+                    if tree.hash in carried:
+                        self.near.keep(tree.hash, carried[tree.hash])
                 # Now it is whole here, too.
                 self.near.store(*brought)
         except StoreError as error:

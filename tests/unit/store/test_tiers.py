@@ -14,11 +14,12 @@ from capsula.core.reapi import ActionResult, OutputFile
 from capsula.core.result import to_result
 from capsula.errors import BlobMissing, EntryUntrusted, RemoteRequired, StoreUnreachable
 from capsula.store.disk import DiskStore
-from capsula.store.layout import blob_path
+from capsula.store.layout import GRACE, blob_path
 from capsula.store.outbox import named_by
 from capsula.store.sealed import Sealed
+from capsula.store.sweep import sweep
 from capsula.store.tiers import Tiers
-from capsula.store.unopened import keep
+from capsula.store.unopened import FEWEST, keep
 from capsula.testing import MemoryRemote, soon
 
 ACTION = digest_of(b"an action")
@@ -389,13 +390,14 @@ def test_what_is_spoiled_here_is_used_out_of_memory_when_it_has_come_again(
 # ---------------------------------------------------------------------------------------------------- trees in entries
 
 
-def with_a_tree(remote: MemoryRemote, *carried: bytes) -> tuple[ActionResult, Digest]:
+def with_a_tree(remote: MemoryRemote, *carried: bytes, files: int = 1) -> tuple[ActionResult, Digest]:
     """A result of one directory in the remote, with these in its entry; its tree is no blob there."""
-    content = digest_of(b"content")
-    remote.blobs[content.hash] = b"content"
-    result, trees = to_result(
-        {"out": Node(DIRECTORY, mode=0o755), "out/x": Node(FILE, mode=0o644, digest=content)}, 0
-    )
+    nodes = {"out": Node(DIRECTORY, mode=0o755)}
+    for number in range(files):
+        digest = digest_of(b"content %d" % number)
+        remote.blobs[digest.hash] = b"content %d" % number
+        nodes[f"out/{number}"] = Node(FILE, mode=0o644, digest=digest)
+    result, trees = to_result(nodes, 0)
     [tree] = trees.values()
     Sealed(remote).store(ACTION, with_trees(result, carried or (tree,)), soon())
     return result, digest_of(tree)
@@ -413,13 +415,31 @@ def test_a_tree_that_comes_with_its_entry_is_not_asked_for_and_is_kept(
     assert far.fetched == []
     assert not near.has(tree), "it is none of this machine's before it is used"
     # As a run does, which has read it.
-    store.bring(ACTION, result, [digest_of(b"content")], 0)
+    store.bring(ACTION, result, [digest_of(b"content 0")], 0)
     store.let_go()
-    assert far.fetched == [digest_of(b"content").hash]
+    assert far.fetched == [digest_of(b"content 0").hash]
     assert near.lookup(ACTION) == result
     assert [near.read(digest) for digest in named]
     # From here on it is there for a run without any remote.
     assert named_by(result, tiers()) == named
+
+
+def test_a_sweep_knows_what_a_tree_names_that_came_with_its_entry(
+    tiers: Callable[..., Tiers], near: DiskStore
+) -> None:
+    far = MemoryRemote()
+    result, tree = with_a_tree(far, files=2 * FEWEST)
+    store = tiers(far)
+    store.lookup(ACTION)
+    named = named_by(result, store)
+    store.bring(ACTION, result, [each for each in named if each != tree], 0)
+    store.let_go()
+    assert near.missing(named) == [each for each in named if each != tree], "all others in one file"
+    swept = sweep(near.root, now=lambda: time.time() + 2 * GRACE)
+    assert swept is not None
+    assert (swept.entries, swept.damaged) == (1, 0)
+    assert near.lookup(ACTION) == result
+    assert near.missing(named) == []
 
 
 def test_what_comes_in_place_of_a_tree_is_not_taken_for_it(
@@ -444,7 +464,7 @@ def test_of_another_result_the_trees_are_asked_for(tiers: Callable[..., Tiers], 
     named = named_by(result, store)
     assert store.lookup(digest_of(b"another action")) is None
     far.blobs[tree.hash] = content
-    store.bring(ACTION, result, [digest_of(b"content")], 0)
+    store.bring(ACTION, result, [digest_of(b"content 0")], 0)
     store.let_go()
     assert tree.hash in far.fetched
     assert near.missing(named) == []
