@@ -82,6 +82,7 @@ class ReapiStore:
         self._instance = instance
         self._calls = Calls(name, target, headers, certificates)
         self._known: CacheCapabilities | None = None
+        self._gets_ready = False
         self._lock = allocate_lock()
 
     # ------------------------------------------------------------------------------------------------ the port
@@ -90,8 +91,9 @@ class ReapiStore:
         asked = GetResultRequest(
             instance_name=self._instance, action_digest=action, digest_function=SHA256_FUNCTION
         )
-        if self._known is None:
-            # What the server can is needed next, to fetch what is in the result: it is asked meanwhile.
+        if not self._gets_ready:
+            # What the server can is needed next, to fetch what is in the result: it is asked meanwhile, once.
+            self._gets_ready = True
             start_new_thread(self._get_ready, (deadline,))
         try:
             return self._calls.ask(f"{_REAPI}.ActionCache/GetActionResult", asked, ActionResult, deadline)
