@@ -53,6 +53,8 @@ def profile(environ: Mapping[str, str]) -> Profile:
     for one, other in (_KEYS[:2], _KEYS[1::-1]):
         if environ.get(one) and not environ.get(other):
             raise StoreError(f"{one} is set, and {other} isn't", hint="they belong together")
+    for variable, value in keys.items():
+        expect_plain(value, variable.upper())
     # Calling a function that gives them costs obstore 5 ms. It reads variables itself, too, also a token that is empty.
     are_plain = "aws_access_key_id" in keys and environ.get("AWS_SESSION_TOKEN") != ""
     return Profile(
@@ -63,6 +65,16 @@ def profile(environ: Mapping[str, str]) -> Profile:
         credentials=None if are_plain else _credentials(keys if "aws_access_key_id" in keys else facts, name),
         keys=keys if are_plain else None,
     )
+
+
+def expect_plain(text: str, name: str) -> None:
+    """StoreError where something isn't fit for a header. obstore is never given it: it would write of its panic on the
+    command's standard error. What it is isn't repeated, as it may be a secret."""
+    if not text.isprintable() or text != text.strip():
+        raise StoreError(
+            f"{name} has a line break or a space in it that doesn't belong there",
+            hint="is it pasted with one?",
+        )
 
 
 def _facts(environ: Mapping[str, str], name: str) -> dict[str, str]:
@@ -88,8 +100,16 @@ def _section(path: str, name: str) -> dict[str, str]:
             parser.read_file(file)
     except FileNotFoundError:
         return {}
-    except (OSError, configparser.Error) as error:
-        raise StoreError(f"can't read {path}: {error}") from error
+    except OSError as error:
+        raise StoreError(f"can't read {path}: {error.strerror}") from error
+    except configparser.Error as error:
+        # Not what stands there, as the library says it: there may be a key in that line.
+        lines = [error.lineno] if isinstance(error, configparser.MissingSectionHeaderError) else []
+        lines += [line for line, _ in error.errors] if type(error) is configparser.ParsingError else []
+        where = f", line {lines[0]}" if lines else ""
+        raise StoreError(
+            f"can't read {path}{where}", hint="[NAME] begins a profile, NAME = VALUE is a setting in it"
+        ) from None
     return dict(parser[name]) if parser.has_section(name) else {}
 
 
@@ -101,6 +121,8 @@ def _nested(text: str) -> dict[str, str]:
 
 def _credentials(facts: Mapping[str, str], name: str) -> Any:
     if facts.get("aws_access_key_id") and facts.get("aws_secret_access_key"):
+        for key in _KEYS:
+            expect_plain(facts.get(key.lower(), ""), f"{key.lower()} of the AWS profile {name}")
         return lambda: {
             "access_key_id": facts["aws_access_key_id"],
             "secret_access_key": facts["aws_secret_access_key"],
@@ -130,6 +152,8 @@ def _from_process(command: str) -> dict[str, Any]:
         )
         told = json.loads(done.stdout) if done.returncode == 0 else {}
         expires = told.get("Expiration")
+        for key in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
+            expect_plain(told.get(key) or "", key)
         return {
             "access_key_id": told["AccessKeyId"],
             "secret_access_key": told["SecretAccessKey"],

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from capsula.errors import UsageError
+from obstore.exceptions import BaseError
+
+from capsula.errors import StoreError, UsageError
 from capsula.store.address import parts_of
-from capsula.store.aws import Profile, profile
+from capsula.store.aws import Profile, expect_plain, profile
 from capsula.store.azure import account, is_in_clear
 from capsula.store.objects import ObjectStore, Places
 
@@ -48,8 +50,8 @@ def from_options(options: Mapping[str, str | None], environ: Mapping[str, str]) 
 def from_url(url: str, options: Mapping[str, str | None], environ: Mapping[str, str]) -> ObjectStore:
     """s3://bucket/prefix, gs://bucket/prefix or az://container/prefix: entries and blobs in one."""
     parts = parts_of(url)
-    prefix = parts.path.strip("/")
-    name = f"{parts.scheme}://{parts.netloc}" + (f"/{prefix}" if prefix else "")
+    prefix, path = _prefix(parts.path), parts.path.strip("/")
+    name = f"{parts.scheme}://{parts.netloc}" + (f"/{path}" if path else "")
     if parts.scheme == "s3":
         found = profile(environ)
         store = _s3(
@@ -66,9 +68,12 @@ def from_url(url: str, options: Mapping[str, str | None], environ: Mapping[str, 
 def _s3(bucket: str, endpoint: str | None, region: str | None, found: Profile) -> Any:
     from obstore.store import S3Store
 
+    _expect_letters(bucket)
+    expect_plain(region or "", "the region of S3")
     config: dict[str, Any] = {"region": region or "us-east-1"}
     client: Any = dict(_CLIENT)
     if endpoint:
+        _expect_address(endpoint)
         config["endpoint"] = endpoint
         config["virtual_hosted_style_request"] = False
         if endpoint.startswith("http://"):
@@ -77,15 +82,66 @@ def _s3(bucket: str, endpoint: str | None, region: str | None, found: Profile) -
     config |= found.keys
     if found.credentials is not None:
         config["credential_provider"] = found.credentials
-    return S3Store(bucket, client_options=client, retry_config=_RETRY, **config)
+    try:
+        return S3Store(bucket, client_options=client, retry_config=_RETRY, **config)
+    except BaseError as error:
+        raise _not_to_be_had(error) from error
+
+
+def _prefix(path: str) -> str:
+    """As it is in keys, which have no part that is empty."""
+    parts = [part for part in path.split("/") if part]
+    if {".", ".."} & set(parts):
+        raise UsageError("the address of a bucket has . or .. in it", hint="as in s3://bucket/team")
+    return "/".join(parts)
+
+
+# What these two let through, obstore takes: of other names it panics, and says so on standard error.
+def _expect_letters(bucket: str) -> None:
+    if not bucket.isascii() or not all(letter.isalnum() or letter in "-._" for letter in bucket):
+        from capsula.core.names import printable
+
+        raise UsageError(
+            f"{printable(bucket)} is no name of a bucket", hint="the name alone, as in --s3_bucket my-cache"
+        )
+
+
+def _expect_address(endpoint: str) -> None:
+    try:
+        parts = parts_of(endpoint)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one or not endpoint.isascii() or not endpoint.isprintable() or " " in endpoint:
+        from capsula.core.names import printable
+        from capsula.core.secrets import mask
+
+        raise UsageError(
+            f"the endpoint of S3 is no address: {mask(printable(endpoint))}",
+            hint="as in https://s3.example:9000, from --s3_endpoint, AWS_ENDPOINT_URL or endpoint_url in ~/.aws/config",
+        )
+
+
+def _not_to_be_had(error: BaseException) -> StoreError:
+    """What obstore says of settings that it can't use, up to how it came to know."""
+    if "No CA certificates" in str(error):
+        return StoreError(
+            "no certificates to trust were found", hint="is the file there that SSL_CERT_FILE names?"
+        )
+    what = " ".join(str(error).partition("Debug source")[0].split())[:300].rstrip(".")
+    hint = "AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY say whose" if "Account must" in what else ""
+    return StoreError(what, hint=hint)
 
 
 def _other(scheme: str, bucket: str, environ: Mapping[str, str]) -> Any:
     from obstore.store import AzureStore, GCSStore
 
-    if scheme == "gs":
-        return GCSStore(bucket, client_options=_CLIENT, retry_config=_RETRY)
-    found = account(environ)
-    client: Any = {**_CLIENT, "allow_http": is_in_clear(found, environ)}
-    config: Any = found
-    return AzureStore(bucket, client_options=client, retry_config=_RETRY, **config)
+    try:
+        if scheme == "gs":
+            return GCSStore(bucket, client_options=_CLIENT, retry_config=_RETRY)
+        found = account(environ)
+        client: Any = {**_CLIENT, "allow_http": is_in_clear(found, environ)}
+        config: Any = found
+        return AzureStore(bucket, client_options=client, retry_config=_RETRY, **config)
+    except BaseError as error:
+        raise _not_to_be_had(error) from error

@@ -2,13 +2,15 @@
 
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from obstore.exceptions import GenericError, PermissionDeniedError
 
 from capsula.core.digest import digest_of
-from capsula.errors import StoreError, StoreUnreachable
-from capsula.store.buckets import from_url
+from capsula.errors import CapsulaError, StoreError, StoreUnreachable
+from capsula.store.aws import profile
+from capsula.store.buckets import from_options, from_url
 from capsula.store.refusals import refused
 from capsula.testing import soon
 from servers.ports import free_port
@@ -49,6 +51,86 @@ def answer(listener: socket.socket) -> None:
             continue
         except OSError:
             return
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000"),
+        ("AWS_ENDPOINT_URL", "http://s3.example\n"),
+        ("AWS_ENDPOINT_URL", "http://s3 example"),
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:99999"),
+        ("AWS_REGION", "us-east-1\n"),
+        ("AWS_ACCESS_KEY_ID", "me\n"),
+        ("AWS_SECRET_ACCESS_KEY", "a word\n"),
+        ("AWS_SESSION_TOKEN", "a\nb"),
+    ],
+)
+def test_what_would_end_in_a_panic_is_refused_before(variable: str, value: str) -> None:
+    """obstore writes of its panics on standard error, which is the command's."""
+    with pytest.raises(CapsulaError) as caught:
+        from_url("s3://bucket", {}, {**KEYS, variable: value})
+    assert "\n" not in caught.value.what
+    assert "a word" not in caught.value.what
+
+
+@pytest.mark.parametrize("bucket", ["a b", "s3://bucket", "bucket/team"])
+def test_a_bucket_has_a_name(bucket: str) -> None:
+    with pytest.raises(CapsulaError, match="no name of a bucket"):
+        from_options({"s3_bucket": bucket}, KEYS)
+
+
+def test_a_part_of_an_address_may_be_empty_and_leads_nowhere_else() -> None:
+    from_url("s3://bucket/a//b/", {}, KEYS)
+    with pytest.raises(CapsulaError, match=r"\.\."):
+        from_url("s3://bucket/a/../b", {}, KEYS)
+
+
+def test_a_key_in_a_file_that_cannot_be_read_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / ".aws").mkdir()
+    for text in ("aws_secret_access_key = hunter2\n", "[default]\nhunter2\n"):
+        (tmp_path / ".aws" / "credentials").write_text(text)
+        with pytest.raises(StoreError) as caught:
+            profile({"HOME": str(tmp_path)})
+        assert "credentials, line " in caught.value.what
+        assert "hunter2" not in f"{caught.value.what}{caught.value.hint}"
+
+
+def test_there_are_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The last that is asked for them is the machine that one is on, and most are none that would know."""
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    store = from_url("s3://bucket", {"s3_endpoint": "http://127.0.0.1:1"}, {"HOME": str(tmp_path)})
+    with pytest.raises(StoreError, match="no credentials were found") as caught:
+        store.lookup(digest_of(b"an action"), soon())
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+    assert not isinstance(caught.value, StoreUnreachable)
+
+
+def test_a_process_that_gives_no_credentials(tmp_path: Path) -> None:
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text("[default]\ncredential_process = false\n")
+    store = from_url("s3://bucket", {"s3_endpoint": "http://127.0.0.1:1"}, {"HOME": str(tmp_path)})
+    with pytest.raises(StoreError) as caught:
+        store.lookup(digest_of(b"an action"), soon())
+    assert caught.value.what == "s3://bucket: credential_process gave no credentials: KeyError"
+
+
+@pytest.mark.parametrize(
+    ("cause", "what"),
+    [
+        ("UnknownIssuer", "isn't trusted"),
+        ("Expired", "has expired"),
+        ("NotValidForNameContext { expected: …", "for another name"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_is_told(cause: str, what: str) -> None:
+    said = f"HTTP error: error sending request\n\nDebug source: … InvalidCertificate({cause}) …"
+    assert (
+        what
+        in refused(
+            "s3://b", GenericError(f"Generic S3 error: Error performing GET https://h/k - {said}")
+        ).what
+    )
 
 
 @pytest.mark.parametrize(
