@@ -62,6 +62,12 @@ def test_a_hit_names_the_run_that_made_it(ws, rotel) -> None:
     assert hit.fields["Trace ID"] != miss.fields["Trace ID"]
 
 
+def test_spans_may_be_packed(ws, rotel) -> None:
+    assert ws.capsule(*ASK, do=DO, env={"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}).code == 0
+    ((whole, *_),) = traces(rotel)
+    assert whole.attributes["outcome"] == ("Str", "miss")
+
+
 def test_nested_runs_are_one_trace(ws, rotel) -> None:
     inner = "capsule -c inner -i in.txt -o inner.txt -- cp in.txt inner.txt"
     ws.capsule(*ASK, do=f"{inner}; {DO}", env={"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-01"})

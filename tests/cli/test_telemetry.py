@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from servers.certificates import Authority
+from servers.nginx import Nginx
 from servers.ports import free_port
 from servers.receiver import Receiver
 
@@ -142,6 +145,9 @@ def test_the_trace_is_not_in_the_key(ws, otlp, receiver) -> None:
     [
         {"OTEL_SDK_DISABLED": "true"},
         {"OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_TRACES_EXPORTER": "console"},
+        {"OTEL_TRACES_SAMPLER": "always_off"},
+        {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"},
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
         {"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-00"},
     ],
@@ -149,6 +155,81 @@ def test_the_trace_is_not_in_the_key(ws, otlp, receiver) -> None:
 def test_who_wants_no_traces_gets_none(ws, otlp, receiver, env) -> None:
     assert ws.capsule(*otlp, do=DO, env=env).ran == 1
     assert receiver.received == []
+
+
+@pytest.mark.parametrize("env", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
+def test_where_no_traces_are_wanted_the_caller_s_goes_on(ws, otlp, env) -> None:
+    done = ws.capsule(*otlp, do='echo "[$TRACEPARENT]"', env={"TRACEPARENT": "mine", **env})
+    assert done.out == "[mine]\n"
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"OTEL_TRACES_EXPORTER": "console, otlp"},
+        {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1"},
+        {"OTEL_TRACES_SAMPLER": "parentbased_always_off", "TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-01"},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "0"},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
+    ],
+)
+def test_who_wants_traces_gets_them(ws, otlp, receiver, env) -> None:
+    assert ws.capsule(*otlp, do=DO, env=env).ran == 1
+    assert len(receiver.received) == 1
+
+
+def test_what_no_request_can_have_is_told_without_it(ws, honeycomb, receiver) -> None:
+    """A key that was pasted with a line break, most of all."""
+    ws.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
+    ws.environ["OTEL_EXPORTER_OTLP_HEADERS"] = "x-key=hunter2%0A3"
+    done = ws.capsule("-v", *honeycomb, do=DO)
+    assert (done.ran, done.code) == (1, 0)
+    assert done.says("telemetry not sent", "a header has a character")
+    assert "hunter2" not in done.err
+    ws.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://[::1"
+    done = ws.capsule(*honeycomb, do=DO)
+    assert (done.code, done.said) == (0, [])
+    assert ws.capsule("--honeycomb_dataset", "d", *ASK, do=DO, env={"HONEYCOMB_API_KEY": "key\n"}).code == 0
+    assert receiver.received[-1].headers["x-honeycomb-team"] == "key"
+
+
+def test_a_shared_store_is_told_of_and_so_is_its_trouble(ws, otlp, receiver, tmp_path) -> None:
+    server = Nginx(tmp_path / "nginx")
+    try:
+        for ran in (1, 0):
+            assert ws.capsule("-b", server.url, *otlp, do=DO).ran == ran
+            shutil.rmtree(ws.store)
+            ws.path("out.txt").unlink()
+    finally:
+        server.stop()
+    assert ws.capsule("-b", server.url, *otlp, do=DO).ran == 1
+    miss, hit, alone = (attributes(spans(receiver, at)["x"]) for at in range(3))
+    assert ("remote" in miss, hit["remote"]) == (False, server.url)
+    assert "remote_errors" not in hit
+    assert alone["remote_errors"].splitlines()[0] == f"lookup {server.url}: Connection refused"
+
+
+def test_a_collector_with_a_certificate_of_ones_own_authority(ws, otlp, receiver, tmp_path) -> None:
+    authority = Authority(tmp_path / "keys")
+    client, tls = authority.issue("client"), authority.issue("server")
+    more = f"location /v1/ {{ proxy_pass {receiver.url}; }}"
+    server = Nginx(tmp_path / "nginx", tls=tls, clients=authority.ca, more=more)
+    try:
+        ws.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = server.url
+        done = ws.capsule("-v", *otlp, do=DO)
+        assert done.says("telemetry not sent", "certificate"), done
+        ws.environ["OTEL_EXPORTER_OTLP_CERTIFICATE"] = str(authority.ca)
+        ws.environ["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = str(client.cert)
+        ws.environ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY"] = str(client.key)
+        assert ws.capsule(*otlp, do=DO).code == 0
+    finally:
+        server.stop()
+    assert receiver.received
+
+
+def test_a_run_that_was_refused_has_no_exit_code(ws, honeycomb, receiver) -> None:
+    assert ws.capsule(*honeycomb, "--strict", "-i", "no such file", do=DO).code == 125
+    assert "exit_code" not in receiver.received[-1].body[0]["data"]
 
 
 def test_without_anybody_who_listens_the_environment_is_the_caller_s(ws) -> None:

@@ -69,7 +69,7 @@ def wrap(program: str, argv: "list[str]") -> int:
     def say(text: str) -> None:
         tell(program, text)
 
-    place = _place(environ) if settings.honeycomb_dataset or is_watched() else None
+    place = _place(settings) if settings.honeycomb_dataset or is_watched() else None
     try:
         session, lack = _composed(settings, cwd, environ, say)
     except UsageError as error:
@@ -135,11 +135,13 @@ def _understood(
     return settings if is_run else None
 
 
-def _place(environ: "dict[bytes, bytes]") -> "Place":
-    """Ours in the trace that the caller is in, or that begins here."""
-    from capsula.observe.span import place
+def _place(settings: Settings) -> "Place | None":
+    """Ours in the trace that the caller is in, or that begins here; None when nobody listens after all."""
+    import os
 
-    return place(environ.get(b"TRACEPARENT", b"").decode("ascii", "replace"))
+    from capsula.plugins import telemetry
+
+    return telemetry.place_of(os.environ, settings)
 
 
 def tell(program: str, text: str) -> None:
@@ -213,6 +215,7 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
             began = time.time_ns()
             session.remotes.send(lambda text: tell(program, text))
             report.mark("upload", began)
+        report.problem = report.problem or problem
         if session.place is not None and not settings.dry_run:
             from capsula.plugins import telemetry
 
@@ -220,7 +223,6 @@ def _run(session: Session, program: str, argv: "list[str]", problem: "CapsulaErr
         if settings.json is not None:
             from capsula.cli.report import write_report
 
-            report.problem = report.problem or problem
             try:
                 write_report(settings.json, session, report, code)
             except OSError as error:

@@ -20,20 +20,19 @@ _SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where spans go; `resource` describes who sends."""
+    """Where spans go; `resource` describes who sends, `trust` is as in a parcel (observe.post)."""
 
     url: str
     headers: Mapping[str, str]
     seconds: float
     resource: Mapping[str, str]
+    trust: tuple[str, str, str] = ("", "", "")
 
 
 def endpoint(environ: Mapping[str, str]) -> Endpoint | None:
     """None where nobody wants traces, or wants them by gRPC, which we don't speak here."""
-    if (
-        environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-        or environ.get("OTEL_TRACES_EXPORTER") == "none"
-    ):
+    exporters = [each.strip() for each in environ.get("OTEL_TRACES_EXPORTER", "").split(",")]
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not {"", "otlp"} & set(exporters):
         return None
     url = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
     if not url and (base := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")):
@@ -41,13 +40,37 @@ def endpoint(environ: Mapping[str, str]) -> Endpoint | None:
     if not url.startswith(("http://", "https://")) or _setting(environ, "PROTOCOL") == "grpc":
         return None
     try:
-        seconds = float(_setting(environ, "TIMEOUT") or "") / 1000
+        seconds = float(_setting(environ, "TIMEOUT")) / 1000
     except ValueError:
-        seconds = _SECONDS
+        seconds = 0.0
+    headers = _pairs(_setting(environ, "HEADERS"))
+    if _setting(environ, "COMPRESSION") == "gzip":
+        headers["Content-Encoding"] = "gzip"
     resource = {"service.name": "capsula", **_pairs(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))}
     if environ.get("OTEL_SERVICE_NAME"):
         resource["service.name"] = environ["OTEL_SERVICE_NAME"]
-    return Endpoint(url, _pairs(_setting(environ, "HEADERS")), seconds, resource)
+    files = [_setting(environ, name) for name in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")]
+    trust = (files[0], files[1], files[2])
+    return Endpoint(url, headers, seconds if seconds > 0 else _SECONDS, resource, trust)
+
+
+def is_sampled(environ: Mapping[str, str], place: Place) -> bool:
+    """Whether this trace is to be recorded, by OTEL_TRACES_SAMPLER. Without it, or with a name that isn't known, who
+    began the trace has decided that."""
+    name = environ.get("OTEL_TRACES_SAMPLER", "")
+    if not name or (name.startswith("parentbased_") and place.parent_id):
+        return place.is_sampled
+    own = name.removeprefix("parentbased_")
+    if own in ("always_on", "always_off"):
+        return own == "always_on"
+    if own != "traceidratio":
+        return place.is_sampled
+    try:
+        share = float(environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))
+    except ValueError:
+        share = 1.0
+    # By the digits that are chance in every way of making ids, as the libraries do: all parts of a trace agree.
+    return int(place.trace_id[16:], 16) < share * (1 << 64)
 
 
 def body(place: Place, spans: Sequence[Span], resource: Mapping[str, str], version: str) -> bytes:

@@ -5,6 +5,7 @@ What waits is in `telemetry/` of the store: the address and the body, never the 
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -12,10 +13,13 @@ import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from capsula.core.names import printable
+
+if TYPE_CHECKING:
+    import ssl
 
 FOLDER = "telemetry"
 BUDGET_SECONDS = 2.0
@@ -27,10 +31,14 @@ _REFUSED = (400, 401, 403, 404, 405, 413, 415, 422)
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
+    """`trust`: paths of PEM files, of whom to trust instead of the system's authorities, of our certificate and of its
+    key, "" for none. A body is packed on its way where the headers say so."""
+
     url: str
     headers: Mapping[str, str]
     body: bytes
     via: Via | None = None
+    trust: tuple[str, str, str] = ("", "", "")
 
 
 class Via(Protocol):
@@ -91,7 +99,10 @@ class _End:
 def _post(parcel: Parcel, seconds: float) -> _End:
     """Not longer than that, whatever the network does: looking up a name, or an answer of a byte a second, knows no
     timeout, so it is done in a thread that nobody waits for any more."""
-    parts = urlsplit(parcel.url)
+    try:
+        parts = urlsplit(parcel.url)
+    except ValueError:
+        return _End("the address to send it to is none", is_final=True)
     name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if seconds <= 0:
         return _End(f"{name}: no time is left")
@@ -111,12 +122,14 @@ def _post(parcel: Parcel, seconds: float) -> _End:
 
 
 def _exchange(parcel: Parcel, name: str, seconds: float) -> _End:
-    parts = urlsplit(parcel.url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    host, port, via = parts.hostname or "", parts.port, parcel.via
+    parts, via = urlsplit(parcel.url), parcel.via
     try:
-        connection = kind(
-            host if via is None else via.host, port if via is None else via.port, timeout=seconds
+        host, port = parts.hostname or "", parts.port
+        at, to = (host, port) if via is None else (via.host, via.port)
+        connection = (
+            http.client.HTTPSConnection(at, to, timeout=seconds, context=_context(*parcel.trust))
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(at, to, timeout=seconds)
         )
         try:
             path = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -125,7 +138,9 @@ def _exchange(parcel: Parcel, name: str, seconds: float) -> _End:
                 connection.set_tunnel(host, port, via.headers)
             elif via is not None:
                 path, headers = f"{name}{path}", {**headers, **via.headers}
-            connection.request("POST", path, parcel.body, headers)
+            is_packed = headers.get("Content-Encoding") == "gzip"
+            body = gzip.compress(parcel.body, mtime=0) if is_packed else parcel.body
+            connection.request("POST", path, body, headers)
             answer = connection.getresponse()
             answer.read(_LARGEST)
         finally:
@@ -134,12 +149,24 @@ def _exchange(parcel: Parcel, name: str, seconds: float) -> _End:
         return _End(f"{name}: no answer in time", is_late=True)
     except OSError as error:
         return _End(f"{name}: {error.strerror or error}")
-    except (http.client.HTTPException, ValueError) as error:
+    except (http.client.InvalidURL, ValueError):
+        # Not what the library says: it repeats the header, which may be a key.
+        return _End(f"{name}: the address or a header has a character that none can have")
+    except http.client.HTTPException as error:
         return _End(f"{name}: {type(error).__name__}: {printable(str(error))}")
     if 200 <= answer.status < 300:
         return _End()
     what = printable(f"{answer.status} {answer.reason}".rstrip())
     return _End(f"{name}: {what}", is_final=answer.status in _REFUSED)
+
+
+def _context(trusted: str, certificate: str, key: str) -> ssl.SSLContext:
+    import ssl
+
+    context = ssl.create_default_context(cafile=trusted or None)
+    if certificate:
+        context.load_cert_chain(certificate, key or None)
+    return context
 
 
 def _keep(root: str, parcel: Parcel) -> None:

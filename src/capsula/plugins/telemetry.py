@@ -32,9 +32,11 @@ _LONGEST = 16_384
 
 def place_of(environ: Mapping[str, str], settings: Settings | None = None) -> Place | None:
     """Where in a trace what begins now is, if somebody wants to hear of it."""
-    if otlp.endpoint(environ) is None and (settings is None or not settings.honeycomb_dataset):
+    has_collector = otlp.endpoint(environ) is not None
+    if not has_collector and (settings is None or not settings.honeycomb_dataset):
         return None
-    return place(environ.get("TRACEPARENT", ""))
+    found = place(environ.get("TRACEPARENT", ""))
+    return replace(found, is_sampled=otlp.is_sampled(environ, found)) if has_collector else found
 
 
 def report(session: Session, found: engine.Report, place: Place, say: Callable[[str], None]) -> None:
@@ -45,7 +47,7 @@ def report(session: Session, found: engine.Report, place: Place, say: Callable[[
     spans = spans_of(session, found, place, time.time_ns())
     parcels, seconds = _to_collector(spans, place)
     environ = os.environ
-    token = settings.honeycomb_token or environ.get("HONEYCOMB_API_KEY", "")
+    token = (settings.honeycomb_token or environ.get("HONEYCOMB_API_KEY", "")).strip()
     if settings.honeycomb_dataset and token:
         own = dict(pair.partition("=")[::2] for pair in settings.honeycomb_kv)
         # Its ids may be any words. OpenTelemetry's have a form, and for another all spans are refused.
@@ -85,18 +87,20 @@ def _to_collector(spans: Sequence[Span], place: Place) -> tuple[list[Parcel], fl
     if endpoint is None:
         return [], 10.0
     content = otlp.body(place, spans, endpoint.resource, __version__)
-    return [_parcel(endpoint.url, endpoint.headers, content)], endpoint.seconds
+    return [_parcel(endpoint.url, endpoint.headers, content, endpoint.trust)], endpoint.seconds
 
 
-def _parcel(url: str, headers: Mapping[str, str], content: bytes) -> Parcel:
+def _parcel(
+    url: str, headers: Mapping[str, str], content: bytes, trust: tuple[str, str, str] = ("", "", "")
+) -> Parcel:
     """With the proxy that leads there, if the variables name one that can be used."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         via = proxy_for(parts.scheme, parts.hostname or "", port, os.environ)
     except (ValueError, UsageError):
         via = None
-    return Parcel(url, headers, content, via)
+    return Parcel(url, headers, content, via, trust)
 
 
 def spans_of(session: Session, found: engine.Report, place: Place, end_ns: int) -> list[Span]:
@@ -122,7 +126,7 @@ def attributes(session: Session, found: engine.Report) -> dict[str, Attribute]:
         "result_from_cache": is_hit,
         "non_determinism": bool(found.mismatch),
         "non_determinism_details": "\n".join(found.mismatch)[:_LONGEST] or None,
-        "exit_code": found.exit_code,
+        "exit_code": found.exit_code if is_hit or found.started else None,
         "key": found.key.hash if found.key is not None else None,
         "inputs_hash": found.inputs_hash or None,
         "outputs_hash": _outputs_hash(found) or None,
@@ -132,6 +136,8 @@ def attributes(session: Session, found: engine.Report) -> dict[str, Attribute]:
         "run": session.world.run_id,
         "recorded": session.world.record or None,
         "made_by": origin.run if is_hit and origin is not None else None,
+        "remote": _remote(session, found) if is_hit else None,
+        "remote_errors": _remote_errors(session),
         "seconds_saved" if is_hit else "seconds_run": round(found.seconds, 6),
         "bytes": found.bytes,
         "stored": found.stored,
@@ -141,6 +147,24 @@ def attributes(session: Session, found: engine.Report) -> dict[str, Attribute]:
         "version": __version__,
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _remote(session: Session, found: engine.Report) -> str | None:
+    """The shared store that the result came from."""
+    if session.remotes is None or found.key is None:
+        return None
+    return session.remotes.came_from(found.key) or None
+
+
+def _remote_errors(session: Session) -> str | None:
+    """A line for each time that a shared store failed us."""
+    if session.remotes is None or not session.remotes.tiers.troubles:
+        return None
+    rows = [
+        f"{doing} {name}: {what.removeprefix(f'{name}: ')}"
+        for name, doing, what in session.remotes.tiers.troubles
+    ]
+    return "\n".join(rows)[:_LONGEST]
 
 
 def _inputs(found: engine.Report) -> str | None:
