@@ -135,7 +135,7 @@ def _understood(
     return settings if is_run else None
 
 
-def _place(settings: Settings) -> "Place | None":
+def _place(settings: "Settings") -> "Place | None":
     """Ours in the trace that the caller is in, or that begins here; None when nobody listens after all."""
     import os
 
