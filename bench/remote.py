@@ -11,6 +11,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+import far
 from artifacts import ANSWERS, Away, Peer, warm
 from hits import TROUBLE, install, why_not
 from measure import Command, Times, timed
@@ -23,6 +24,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 LARGE_MIB = 500
 _BUDGET_SECONDS = 0.5
+_DISTANT_ROUNDS = 9
 PEERS = ("turbo", "mise")
 
 
@@ -33,6 +35,7 @@ def run(options: Options) -> Part:
         with started(options.scratch / "remote" / "servers") as stores:
             work = Reference(options)
             measure(part, options, stores, work)
+            distant(part, options, stores, work)
             silent(part, options, work)
             work.away.end()
             large(part, options, stores["SeaweedFS (S3)"][-1])
@@ -174,6 +177,43 @@ def peers(part: Part, options: Options, away: Away) -> Iterator[dict[str, Peer]]
         yield found
     finally:
         nginx.stop()
+
+
+def distant(part: Part, options: Options, stores: dict[str, tuple[str, ...]], work: Reference) -> None:
+    """The same from a server that is far: what counts there is how often somebody waits for an answer."""
+    from servers.nginx import Nginx
+
+    seconds: dict[str, list[float]] = {}
+    away = f", {2000 * far.SECONDS:.0f} ms away"
+    rounds = min(options.rounds, _DISTANT_ROUNDS)
+    for name, given in stores.items():
+        with far.from_far(given) as there:
+            command = work.to(there)
+            work.hit(command)
+            seconds[name + away] = []
+            for _ in range(rounds):
+                work.hit(command)
+                work.without_results()
+                seconds[name + away].append(work.hit(command))
+                work.place.workload.check_outputs(work.expected)
+    base = options.scratch / "remote" / "peers"
+    shutil.rmtree(base, ignore_errors=True)
+    nginx = Nginx(base, more=ANSWERS)
+    try:
+        with far.from_far([nginx.url]) as there:
+            peer = warm("turbo", options, there[0], work.away)
+            seconds[f"turbo {peer.tool.version}, nginx{away}"] = [peer.hit() for _ in range(rounds)]
+    except TROUBLE as error:
+        part.notes.append(f"left out: turbo from afar: {why_not(error)}")
+    finally:
+        nginx.stop()
+    for name, each in seconds.items():
+        times = Times(tuple(each))
+        part.rows.append((name, milliseconds(times.median), milliseconds(times.least), "-"))
+        part.numbers[name] = times.as_json()
+    part.notes.append(
+        f"Away: medians of {rounds} rounds, by a line on which whatever is said takes half of that to arrive."
+    )
 
 
 def silent(part: Part, options: Options, work: Reference) -> None:
