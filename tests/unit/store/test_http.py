@@ -241,7 +241,6 @@ def test_what_nobody_asked_for_is_no_answer_about_an_entry(
     assert select.select([line._socket], [], [], 60)[0]
     cache.answer = lambda _: MISSING
     assert store.lookup(digests[0], soon()) is None
-    assert store.missing(digests[:1], soon()) == digests[:1]
 
 
 def test_a_call_that_nobody_waits_for_any_more_keeps_no_connection(
