@@ -33,8 +33,8 @@ MODULES = """
 MORE = {
     "remotes": """
         config/words core/carried core/packs core/statement plugins/later plugins/remotes
-        store/address store/arrivals store/guard store/handshake store/late store/life store/packed store/parallel
-        store/passing store/reach store/receive store/sealed store/threads store/tiers store/unopened
+        store/address store/arrivals store/believed store/guard store/handshake store/late store/life store/packed
+        store/parallel store/passing store/reach store/receive store/sealed store/threads store/tiers store/unopened
     """,
     "http": "store/exchange store/http store/proxies",
     "buckets": """

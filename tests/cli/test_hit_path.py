@@ -65,7 +65,7 @@ WHOLE = RESTORED - {"capsula.cli.recalled", "capsula.store.burial"} | names(
 FETCHED = WHOLE | names(
     """
     __future__ capsula.config.words capsula.core.carried capsula.core.packs capsula.core.statement capsula.plugins.later
-    capsula.plugins.remotes capsula.store.address capsula.store.arrivals capsula.store.exchange
+    capsula.plugins.remotes capsula.store.address capsula.store.arrivals capsula.store.believed capsula.store.exchange
     capsula.store.guard capsula.store.handshake capsula.store.http capsula.store.late capsula.store.parallel
     capsula.store.passing capsula.store.proxies capsula.store.reach capsula.store.receive capsula.store.sealed
     capsula.store.threads capsula.store.tiers capsula.store.unopened _socket

@@ -469,3 +469,34 @@ def test_without_a_readable_trust_nothing_is_believed(ws, shared) -> None:
     done = ws.capsule(*shared, "--trust", "no such file", *ASK, do=DO)
     assert (done.ran, done.code) == (1, 0)
     assert done.says("no such file", "going on without it")
+
+
+def test_what_was_fetched_before_is_believed_by_the_same_rules(ws, shared) -> None:
+    """It may have come before anybody said whom to trust, or be signed with a key that was stolen since."""
+    ws.write("capsula.toml")
+    ws.write("in.txt", f"{time.time_ns()}")
+    trust = ws.base / "trust.toml"
+    trust.write_text(ws.tool("keygen", str(ws.base / "key.pem")).out)
+    believing = ("--trust", str(trust), "--remote_mode", "r", *ASK)
+    signing = ("--sign_key", str(ws.base / "key.pem"))
+    # Nobody signed it, and it is here.
+    assert ws.capsule(*shared, *ASK, do=DO).ran == 1
+    another_machine(ws)
+    assert ws.capsule(*shared, *ASK, do=DO).ran == 0
+    done = ws.capsule(*shared, *believing, do=DO)
+    assert done.ran == 1
+    assert done.says("fetched before", "nobody has signed it")
+    # What was made here in its place needs nobody who vouches for it.
+    done = ws.capsule(*shared, *believing, do=DO)
+    assert (done.ran, done.said) == (0, [])
+    # Signed, fetched and believed, until the key is revoked; also by the shortest way to a hit.
+    ws.write("in.txt", f"{time.time_ns()}")
+    another_machine(ws)
+    assert ws.capsule(*shared, *signing, *ASK, do=DO).ran == 1
+    another_machine(ws)
+    ws.warm(*shared, *believing, do=DO)
+    trust.write_text(f"{trust.read_text()}revoked = true\n")
+    done = ws.capsule(*shared, *believing, do=DO)
+    assert done.ran == 1
+    assert done.says("fetched before", "is revoked")
+    assert ws.capsule(*shared, *believing, do=DO).ran == 0

@@ -107,6 +107,10 @@ def _restoring(session: "Session", report: engine.Report) -> "Restoring":
 def watched_places(session: "Session") -> "Seen":
     """Configuration files, vaults and where the workspace root was looked for, existing or not, as they look now."""
     paths = list(session.settings.config_files)
+    trust = session.settings.trust
+    if trust:
+        # Who isn't believed any more isn't by what is recalled, either.
+        paths.append(trust if trust.startswith("/") else f"{session.recipe.cwd}/{trust}")
     paths += [f"{place}/vault/{VAULT_MARK}" for place in sorted({session.recipe.root, session.recipe.cwd})]
     seen = [(path, look(path)) for path in paths]
     if session.settings.workspace_root is None:

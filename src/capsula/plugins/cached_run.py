@@ -208,8 +208,9 @@ def journal_line(session: Session, report: engine.Report) -> "dict[str, str | in
 
 
 def open_remotes(settings: "Settings", root: str, say: "Callable[[str], None]") -> "Remotes | None":
-    """None where there are none, so that their modules aren't loaded. NotAvailable for one that isn't built."""
-    if not (settings.remote or settings.backend not in ("disk", "dummy")) or not root:
+    """None where there are none, so that their modules aren't loaded, and nothing that came from one is to be doubted.
+    NotAvailable for one that isn't built."""
+    if not (settings.remote or settings.trust or settings.backend not in ("disk", "dummy")) or not root:
         return None
     from capsula.plugins.remotes import Remotes
     from capsula.store.layout import claim

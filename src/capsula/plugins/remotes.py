@@ -9,6 +9,7 @@ from capsula.core.names import printable
 from capsula.core.secrets import mask
 from capsula.errors import CapsulaError, NotAvailable, RemoteRequired, StoreError, in_one_line
 from capsula.store.address import parts_of
+from capsula.store.believed import Beliefs
 from capsula.store.disk import DiskStore
 from capsula.store.guard import Breaker, Guarded
 from capsula.store.late import Late, LateFlight
@@ -82,6 +83,7 @@ class Remotes:
             patience=settings.remote_timeout,
             say=say,
             strict=settings.strict_remote,
+            beliefs=_beliefs(settings),
         )
 
     def send(self, say: Callable[[str], None]) -> None:
@@ -205,6 +207,14 @@ class Remotes:
             if error is not None and not self.tiers.has_told(remote.name):
                 later = "" if self.scratch else "; it is kept to be sent by a later run"
                 say(f"not sent: {in_one_line(error)}{later}")
+
+
+def _beliefs(settings: Settings) -> Beliefs:
+    if not settings.trust:
+        return Beliefs()
+    from capsula.plugins.believing import beliefs
+
+    return beliefs(settings)
 
 
 def _note_troubles(root: str, troubles: Sequence[tuple[str, str, str]]) -> None:

@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from capsula.config.trust import read_trust
 from capsula.errors import UsageError
 from capsula.plugins.certificates import read
-from capsula.store.signed import Claim, Signed, Signer, Trust, read_private, vouch, why_not_vouched
+from capsula.store.signed import Claim, Signed, Signer, Trust, read_private, vouch, why_not, why_not_vouched
 
 if TYPE_CHECKING:
     from capsula.config.settings import Settings
+    from capsula.core.digest import Digest
+    from capsula.core.reapi import ActionResult
     from capsula.ports import Remote
 
 
@@ -42,6 +44,13 @@ def doubting(settings: Settings, capsule_id: str) -> Callable[[bytes, bytes, flo
         return why_not_vouched(signature, statement, lambda: capsule_id, trust, own, since=since)
 
     return why
+
+
+def believing(settings: Settings) -> Callable[[Digest, ActionResult], str]:
+    """Why a result isn't believed, "" if it is."""
+    trust = read_trust(settings.trust) if settings.trust else Trust()
+    own = _signer(settings, "", "").public if settings.sign_key else None
+    return lambda action, result: why_not(action, result, trust, own)
 
 
 def _signer(settings: Settings, builder: str, run: str) -> Signer:

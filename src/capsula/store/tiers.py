@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from capsula.core.digest import Digest
     from capsula.core.reapi import ActionResult
     from capsula.ports import Receiver, Remote
+    from capsula.store.believed import Beliefs
     from capsula.store.disk import DiskStore
 
 # Of what can't be fetched at once, what came is kept, and the rest is asked for again.
@@ -45,7 +46,8 @@ _BLOBS = ("output_files", "output_directories", "stdout_digest", "stderr_digest"
 class Tiers:
     """BlobStore and ActionCache. `readers` are asked in order; `to_send` is what `writers` don't have yet.
 
-    `patience` is in seconds: how long all remotes together may take to say that there is a result.
+    `patience` is in seconds: how long all remotes together may take to say that there is a result. `beliefs`: what came
+    from elsewhere and isn't believed is no result here, either.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Tiers:
         patience: float,
         say: Callable[[str], None],
         strict: bool = False,
+        beliefs: Beliefs | None = None,
     ) -> None:
         self.near = near
+        self._beliefs = beliefs
         self.to_send: list[Digest] = []
         # By name, the remotes from which blobs came that weren't what they should be.
         self.spoiled: set[str] = set()
@@ -99,7 +103,7 @@ class Tiers:
         self._found, self._packs, self._carried = None, {}, {}
         try:
             found = self.near.lookup(action)
-            if found is not None:
+            if found is not None and not self._is_doubted(action, found):
                 self._found = action, found
                 return found
         except EntryCorrupt as error:
@@ -173,7 +177,8 @@ class Tiers:
                     if tree.hash in carried:
                         self.near.keep(tree.hash, carried[tree.hash])
                 # Now it is whole here, too.
-                self.near.store(*brought)
+                action, result = brought
+                self.near.store(action, result if self._beliefs is None else self._beliefs.arrived(result))
         except StoreError as error:
             self._say(f"what came can't be kept here: {error.what}")
 
@@ -329,6 +334,15 @@ class Tiers:
 
     def _not_here(self, digests: Sequence[Digest]) -> list[Digest]:
         return self.near.missing([digest for digest in digests if self._at_hand(digest) is None])
+
+    def _is_doubted(self, action: Digest, result: ActionResult) -> bool:
+        reason = self._beliefs.doubt(action, result) if self._beliefs is not None else ""
+        if reason and action.hash not in self._told:
+            self._told.add(action.hash)
+            self._say(
+                f"what was fetched before of {action.hash[:12]} isn't believed: {reason}; going on without it"
+            )
+        return bool(reason)
 
     def _refuse_if_strict(self, error: CapsulaError) -> None:
         if self._strict:
