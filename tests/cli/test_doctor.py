@@ -12,6 +12,7 @@ import pytest
 from servers.casd import Casd
 from servers.nginx import Nginx
 from servers.ports import free_port
+from servers.proxy import Proxy
 from servers.seaweed import KEY, SECRET, Seaweed
 
 ASK = ("-c", "x", "-i", "in.txt", "-o", "out.txt")
@@ -89,6 +90,42 @@ def test_one_that_is_away_is_told_with_what_to_do(ws, kind) -> None:
     done = ws.tool("cache", "doctor", f"{kind}://127.0.0.1:{free_port()}")
     assert done.code == 1
     assert "is the address right" in done.out
+
+
+def test_an_instance_that_is_none_is_told_where_it_is_named(ws, tmp_path) -> None:
+    server = Casd(tmp_path / "casd")
+    try:
+        done = ws.tool("cache", "doctor", f"grpc://{server.target}/another")
+    finally:
+        server.stop()
+    assert done.code == 1
+    assert "the path of the address is the name of the instance" in done.out
+
+
+def test_credentials_that_only_read_are_told_with_what_to_do(ws, nginx) -> None:
+    proxy = Proxy(nginx.port)
+    try:
+        proxy.storm(403, lambda verb, path: verb == "PUT")
+        done = ws.tool("cache", "doctor", f"http://127.0.0.1:{proxy.port}")
+        assert done.code == 1
+        assert "--remote_mode r only reads" in done.out
+        proxy.storm(503, lambda verb, path: verb == "PUT")
+        done = ws.tool("cache", "doctor", f"http://127.0.0.1:{proxy.port}")
+        assert "is the address right" not in done.out
+        assert "try it again" in done.out
+    finally:
+        proxy.stop()
+
+
+def test_credentials_that_are_empty_are_none(ws, seaweed) -> None:
+    """As CI services give them to pull requests of forks."""
+    ws.environ |= {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": seaweed.url}
+    ws.environ["AWS_METADATA_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
+    done = ws.tool("cache", "doctor", f"s3://{seaweed.bucket}/doctor")
+    assert done.code == 1
+    assert "no credentials were found" in done.out
+    ws.environ["AWS_SKIP_SIGNATURE"] = "true"
+    assert "no credentials were found" not in ws.tool("cache", "doctor", f"s3://{seaweed.bucket}/doctor").out
 
 
 def test_the_configured_stores_are_looked_at(ws, nginx) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 GOOD, NOTE, BAD = "ok", "note", "wrong"
 _STYLES = {GOOD: GREEN, NOTE: YELLOW, BAD: RED}
 _PROBE = 2048
+READ_ONLY = "--remote_mode r only reads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +115,12 @@ def _remote(url: str, settings: Settings, target: Target) -> Iterator[Finding]:
     except CapsulaError as error:
         yield Finding(BAD, error.what, error.hint)
         return
-    mode = settings.remote_mode
+    mode, has_answered = settings.remote_mode, False
     try:
         began = time.monotonic()
         remote.lookup(digest_of(os.urandom(16)), _soon(settings))
         yield Finding(GOOD, f"answers a lookup in {duration(time.monotonic() - began)}")
+        has_answered = True
         if "w" in mode:
             yield from _round_trip(remote, target, settings)
         else:
@@ -128,7 +130,14 @@ def _remote(url: str, settings: Settings, target: Target) -> Iterator[Finding]:
     except CapsulaError as error:
         advice = error.hint
         if isinstance(error, StoreUnreachable) and not advice:
-            advice = "is the address right, does it run, and is there a way to it from here?"
+            advice = (
+                "try it again: it answers, and can't do this now"
+                if has_answered
+                else "is the address right, does it run, and is there a way to it from here?"
+            )
+        elif has_answered and READ_ONLY not in advice:
+            # The credentials of most people read only, and then that is how it's meant.
+            advice = "; ".join(filter(None, (advice, READ_ONLY)))
         yield Finding(BAD, error.what, advice)
     waiting = len(list(Outbox(target.root, remote.name).waiting()))
     if waiting:

@@ -54,6 +54,7 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", 16 << 20),
 )
+_INSTANCE = "the path of the address is the name of the instance: grpc://HOST:PORT/INSTANCE"
 _TOO_LARGE = "message larger than max"
 # For a call with one answer, also where all together may take longer: a batch over a slow line takes no more.
 _CALL_SECONDS = 120.0
@@ -175,4 +176,7 @@ class Calls:
                 what, hint="does it want a client certificate? --remote_cert" if is_shut else ""
             )
         refused = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-        return StoreError(what, hint="--remote_header, --remote_cert" if code in refused else "")
+        if code in refused:
+            return StoreError(what, hint="--remote_header, --remote_cert")
+        is_of_instance = code == grpc.StatusCode.INVALID_ARGUMENT and "instance" in said.lower()
+        return StoreError(what, hint=_INSTANCE if is_of_instance else "")
