@@ -91,7 +91,8 @@ class HttpStore:
         self.packs = False
         self._idle: list[Connection] = []
         self._is_closed = False
-        self._asks_ahead = True
+        # What is known of the server.
+        self._keeps, self._asks_ahead = False, True
         self._lock = allocate_lock()
 
     def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
@@ -141,10 +142,12 @@ class HttpStore:
         most = min(_AHEAD, len(small) // CONNECTIONS)
 
         def get_many(mine: Iterator[Digest]) -> None:
-            for digest in mine:
-                # Alone: whether there is a connection, and it is kept, is known when this has come.
-                get(digest)
+            while True:
                 self._each_alone(self._ahead(mine, take, most, deadline), get)
+                digest = next(mine, None)
+                if digest is None:
+                    return
+                get(digest)
 
         share(small, get_many, CONNECTIONS, at_first=1)
         each([digest for digest in digests if digest.size_bytes > CHUNK], get, CONNECTIONS, at_first=1)
@@ -187,13 +190,14 @@ class HttpStore:
         most: int,
         deadline: float,
     ) -> list[Digest]:
-        """Get what is left of them on a connection that was kept, the next ones asked for while one is read. Gives
-        those that were asked for in vain, of which something may be wrong, or with asking ahead."""
+        """Get what is left of them on one connection, the next ones asked for while one is read, if the server is known
+        to keep connections. Gives those that were asked for in vain, of which something may be wrong, or with asking
+        ahead."""
         # So that there is time to ask for them alone.
         silence = min(_AHEAD_SECONDS, in_time(self.name, deadline) / 3)
-        connection = self._kept(for_blob=True) if most > 1 and self._asks_ahead else None
-        if connection is None:
+        if most <= 1 or not (self._keeps and self._asks_ahead):
             return []
+        connection = self._connection()
         connection.seconds, connection.deadline = silence, deadline
         asked: list[Digest] = []
         failed: list[Digest] = []
@@ -248,19 +252,20 @@ class HttpStore:
     ) -> _Exchange:
         return _Exchange(self.name, *self._answer(verb, path, deadline, body), self._keep)
 
-    def _kept(self, *, for_blob: bool) -> Connection | None:
-        """The one that was used last. What was said on it since then would be taken for an answer, and shows only when
-        it is held against the digest of a blob."""
+    def _connection(self, *, for_blob: bool = False) -> Connection:
+        """The one that was used last, or a new one. What was said on it since then would be taken for an answer, and
+        shows only when it is held against the digest of a blob."""
         while True:
             with self._lock:
-                if not self._idle:
-                    return None
-                connection = self._idle.pop()
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return Connection(self._host, self._port, self._context, self._proxy)
             if for_blob or connection.is_quiet():
                 return connection
             connection.close()
 
     def _keep(self, connection: Connection) -> None:
+        self._keeps = True
         with self._lock:
             if not self._is_closed:
                 self._idle.append(connection)
@@ -284,9 +289,7 @@ class HttpStore:
             headers = {**headers, "Content-Type": "application/octet-stream", "Content-Length": str(size)}
         while True:
             in_time(self.name, deadline)
-            connection = self._kept(for_blob=for_blob) or Connection(
-                self._host, self._port, self._context, self._proxy
-            )
+            connection = self._connection(for_blob=for_blob)
             connection.seconds, connection.deadline = SILENCE_SECONDS, deadline
             was_open = connection.is_open
             try:

@@ -28,6 +28,8 @@ class Cache:
         self.asked: list[str] = []
         self.asked_ahead: set[str] = set()
         self.most = 0
+        # What came at once, in the order in which it came.
+        self.at_once: list[list[str]] = []
         self.connections = 0
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -72,6 +74,7 @@ class Cache:
                     self.asked_ahead.difference_update(names[:1])
                     self.asked_ahead.update(names[1:])
                     self.most = max(self.most, len(waiting))
+                    self.at_once += [names] if names else []
                     if self.drops:
                         del waiting[1:]
                 is_head, name = waiting.pop(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from capsula.core.digest import Digest
+from capsula.core.digest import Digest, digest_of
 from capsula.errors import BlobCorrupt, BlobMissing, StoreUnreachable
 from capsula.store.http import HttpStore
 from capsula.store.receive import Receiving
@@ -53,6 +53,31 @@ def test_small_ones_are_asked_for_ahead(desk: Desk, cache: Cache, store: HttpSto
     assert cache.asked == [digest.hash for digest in digests]
     assert cache.connections == 1
     assert 8 < cache.most <= 16
+
+
+def test_where_connections_are_known_to_be_kept_each_is_asked_ahead_from_the_start(
+    desk: Desk, cache: Cache, store: HttpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From afar, one more answer that is waited for is one more way there and back."""
+    monkeypatch.setattr("capsula.store.parallel._TRIAL", 0.01)
+    digests = blobs(desk, 200)
+    cache.answer = lambda _: MISSING
+    assert store.lookup(digest_of(b"an action"), soon()) is None
+    together = threading.Barrier(3)
+    have_waited: set[str] = set()
+
+    def answer(name: str) -> bytes:
+        # Until three connections have been asked for something.
+        firsts = [names[0] for names in cache.at_once[1:4]]
+        if name in firsts and name not in have_waited:
+            have_waited.add(name)
+            together.wait(60)
+        return cache.found(name)
+
+    cache.answer = answer
+    store.fetch(digests, desk.receive, soon())
+    assert is_all(desk, digests)
+    assert [len(names) for names in cache.at_once[:4]] == [1, 16, 16, 16]
 
 
 def test_a_few_are_left_to_many_connections(desk: Desk, cache: Cache, store: HttpStore) -> None:
