@@ -66,6 +66,10 @@ def test_a_cache_of_the_remote_execution_api_is_looked_at(ws, tmp_path) -> None:
     server = Casd(tmp_path / "casd")
     try:
         done = ws.tool("cache", "doctor", f"grpc://{server.target}")
+        for value, code in (("AAE", 0), ("?", 1)):
+            ws.environ["CAPSULE_ARGS"] = f"--remote_header 'x-trace-bin: {value}'"
+            told = ws.tool("cache", "doctor", f"grpc://{server.target}")
+            assert (told.code, "isn't base64" in told.out) == (code, code == 1), told
     finally:
         server.stop()
     assert done.code == 0, done

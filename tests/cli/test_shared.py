@@ -336,7 +336,7 @@ def test_a_server_with_a_password(ws, tmp_path: Path) -> None:
         server.stop()
 
 
-@pytest.mark.parametrize("helper", ["right", "failing", "nonsense", "missing"])
+@pytest.mark.parametrize("helper", ["right", "failing", "nonsense", "a line too many", "no list", "missing"])
 def test_a_credential_helper_is_asked_as_bazel_asks_it(ws, tmp_path: Path, helper: str) -> None:
     (tmp_path / "htpasswd").write_text("me:{PLAIN}hunter2secret\n")
     (tmp_path / "htpasswd").chmod(0o644)
@@ -345,6 +345,8 @@ def test_a_credential_helper_is_asked_as_bazel_asks_it(ws, tmp_path: Path, helpe
         "right": f"cat > asked.json; echo '{answer}'",
         "failing": "exit 3",
         "nonsense": "echo hunter2secret",
+        "a line too many": """printf '{"headers": {"Authorization": ["hunter2secret%sn"]}}' '\\'""",
+        "no list": """echo '{"headers": {"Authorization": "hunter2secret"}}'""",
     }
     if helper != "missing":
         ws.write("helper.sh", f'#!/bin/sh\ntest "$1" = get || exit 9\n{script[helper]}\n', 0o755)

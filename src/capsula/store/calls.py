@@ -7,7 +7,7 @@ from functools import partial
 
 from capsula.core.services import RequestMetadata, Status, ToolDetails
 from capsula.core.wire import decode, encode
-from capsula.errors import BlobMissing, StoreError, StoreUnreachable
+from capsula.errors import BlobMissing, StoreError, StoreUnreachable, UsageError
 from capsula.store.guard import in_time
 from capsula.store.handshake import refusal
 
@@ -81,6 +81,18 @@ def new_uuid() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def _sendable(name: str, value: str) -> "str | bytes":
+    """Headers of this ending hold bytes, which are written in base64."""
+    if not name.endswith("-bin"):
+        return value
+    from base64 import b64decode
+
+    try:
+        return b64decode(value + "=" * (-len(value) % 4), validate=True)
+    except ValueError as error:
+        raise UsageError(f"the value of the header {name} isn't base64") from error
+
+
 class Unimplemented(StoreError):
     """The server doesn't know this call."""
 
@@ -101,7 +113,7 @@ class Calls:
             tool_details=ToolDetails(tool_name="capsula"), tool_invocation_id=new_uuid()
         )
         self._metadata: tuple[tuple[str, str | bytes], ...] = (
-            *((key.lower(), value) for key, value in (headers or {}).items()),
+            *((key.lower(), _sendable(key.lower(), value)) for key, value in (headers or {}).items()),
             ("build.bazel.remote.execution.v2.requestmetadata-bin", encode(metadata)),
         )
         if certificates is None:

@@ -39,6 +39,19 @@ def ask(program: str, url: str) -> Mapping[str, str]:
         raise StoreError(f"the credential helper {shown} ended with exit code {done.returncode}")
     try:
         told = json.loads(done.stdout)["headers"]
-        return {str(name): str(values[0]) for name, values in told.items() if values}
+        headers = {name: values[0] for name, values in told.items() if values}
+        lists = all(isinstance(values, list) for values in told.values())
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise StoreError(f"the credential helper {shown} printed no headers") from error
+    if not lists or not all(_is_header(name, value) for name, value in headers.items()):
+        raise StoreError(
+            f"the credential helper {shown} printed a header that can't be sent",
+            hint='it is {"headers": {"NAME": ["VALUE"]}}, without line breaks',
+        )
+    return headers
+
+
+def _is_header(name: str, value: object) -> bool:
+    """What isn't one is refused here: who comes upon it later would say what it is."""
+    is_token = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    return is_token and isinstance(value, str) and value.isascii() and value.isprintable()
