@@ -120,6 +120,9 @@ def _nested(text: str) -> dict[str, str]:
 
 
 def _credentials(facts: Mapping[str, str], name: str) -> Any:
+    # As with the command line: who has a role takes it, also where the keys that are for taking it stand beside it.
+    if any(key in facts for key in _NEEDS_BOTO):
+        return _from_boto(name)
     if facts.get("aws_access_key_id") and facts.get("aws_secret_access_key"):
         for key in _KEYS:
             expect_plain(facts.get(key.lower(), ""), f"{key.lower()} of the AWS profile {name}")
@@ -131,8 +134,6 @@ def _credentials(facts: Mapping[str, str], name: str) -> Any:
         }
     if command := facts.get("credential_process"):
         return lambda: _from_process(command)
-    if any(key in facts for key in _NEEDS_BOTO):
-        return _from_boto(name)
     return None
 
 

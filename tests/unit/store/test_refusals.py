@@ -1,6 +1,7 @@
 """What is told of an object store that refuses or isn't reached: one line, and what to do."""
 
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -94,6 +95,18 @@ def test_a_key_in_a_file_that_cannot_be_read_is_not_repeated(tmp_path: Path) -> 
             profile({"HOME": str(tmp_path)})
         assert "credentials, line " in caught.value.what
         assert "hunter2" not in f"{caught.value.what}{caught.value.hint}"
+
+
+def test_a_role_is_taken_also_where_keys_stand_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    (tmp_path / ".aws").mkdir()
+    text = "[default]\naws_access_key_id = a\naws_secret_access_key = b\nrole_arn = c\nsource_profile = default\n"
+    (tmp_path / ".aws" / "credentials").write_text(text)
+    with pytest.raises(CapsulaError, match="boto3"):
+        profile({"HOME": str(tmp_path)})
+    assert profile({"HOME": str(tmp_path), **KEYS}).keys["aws_access_key_id"] == "a"
 
 
 def test_there_are_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
