@@ -94,7 +94,7 @@ class Reference:
     def without_results(self) -> None:
         """The inputs are known, as they are where the task has run before; the result isn't here."""
         self.without_outputs()
-        for name in ("ac", "cas", "recall", "remotes"):
+        for name in ("ac", "cas", "unopened", "recall", "remotes"):
             self.away.put(self.store / name)
 
     def without_anything(self) -> None:
