@@ -104,8 +104,11 @@ class Remote(Protocol):
         EntryUntrusted."""
         ...
 
-    def store(self, action: "Digest", result: "ActionResult", deadline: float) -> None:
-        """After all its blobs were sent. Where somebody else was first, either result may stay."""
+    def store(
+        self, action: "Digest", result: "ActionResult", deadline: float, *, if_none: bool = False
+    ) -> None:
+        """After all its blobs were sent. Where somebody else was first, either result may stay. `if_none`: nobody has
+        been, as far as it is known; a store that writes on condition then keeps what is there all the same."""
         ...
 
     def missing(self, digests: "Sequence[Digest]", deadline: float) -> "list[Digest]":

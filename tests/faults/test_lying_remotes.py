@@ -3,6 +3,7 @@ the run that finds out makes it good where the server lets it.
 """
 
 import random
+import shutil
 import socket
 import threading
 from datetime import UTC, datetime, timedelta
@@ -284,3 +285,26 @@ def test_credentials_that_expire_between_the_entry_and_the_blobs(ws, shared: Sha
     assert (done.ran, len(done.said)) == (1, 1), done
     assert str(status) in done.said[0]
     ws.verify()
+
+
+@pytest.mark.parametrize("shared", ["s3"], indirect=True)
+def test_what_is_sent_late_takes_nobodys_place(ws, shared: Shared) -> None:
+    place = "late"
+    options = shared.through(place)
+    shared.proxy.storm(503, lambda verb, path: verb == "PUT")
+    done = ws.capsule(*options, "--upload_timeout", "1s", *ASK, do=DO)
+    assert is_right(ws, done), done
+    assert (done.ran, len(done.said)) == (1, 1), done
+    shared.proxy.heal()
+    # Another machine, which is quicker.
+    assert ws.capsule(*options, *ASK, do=DO, env={"XDG_CACHE_HOME": str(ws.base / "other")}).said == []
+    store = shared.server.store()
+    [entry] = [each["path"] for page in obstore.list(store, f"{place}/ac") for each in page]
+    first = bytes(obstore.get(store, entry).bytes())
+    # The first one sends what waits along with what it makes next.
+    shutil.rmtree(next(ws.cache.rglob("remotes")))
+    done = ws.capsule(*options, "-t", "another", *ASK, do=DO)
+    assert (done.ran, done.said) == (1, [])
+    assert not [path for path in ws.cache.rglob("spool/*/*") if path.is_file()]
+    assert len([each for page in obstore.list(store, f"{place}/ac") for each in page]) == 2
+    assert bytes(obstore.get(store, entry).bytes()) == first

@@ -97,7 +97,11 @@ class Remotes:
         try:
             for remote in writers:
                 for action in to_send:
-                    self._outbox(remote).add(action, anew=remote.name in self.tiers.spoiled)
+                    self._outbox(remote).add(
+                        action,
+                        anew=remote.name in self.tiers.spoiled,
+                        if_none=self.tiers.is_absent(action, remote.name),
+                    )
         except StoreError as error:
             say(f"not sent: {error.what}")
             return

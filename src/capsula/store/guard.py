@@ -114,8 +114,8 @@ class Guarded:
     def lookup(self, action: Digest, deadline: float) -> "ActionResult | None":
         return self._try(lambda: self._remote.lookup(action, deadline), deadline)
 
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
-        self._try(lambda: self._remote.store(action, result, deadline), deadline)
+    def store(self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False) -> None:
+        self._try(lambda: self._remote.store(action, result, deadline, if_none=if_none), deadline)
 
     def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
         return self._try(lambda: self._remote.missing(digests, deadline), deadline)

@@ -103,7 +103,9 @@ class HttpStore:
             content = _all(answer, _LARGEST_ENTRY)
         return decode(ActionResult, content)
 
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+    def store(self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False) -> None:
+        """The protocol has no conditions."""
+        del if_none
         with self._ask("PUT", f"/ac/{action.hash}", deadline, encode(result)) as answer:
             self._expect(answer, (200, 201, 202, 204))
 

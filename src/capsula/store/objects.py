@@ -25,6 +25,7 @@ from capsula.ports import Receiver
 from capsula.store import clock
 from capsula.store.guard import in_time
 from capsula.store.holdings import ObjectHoldings
+from capsula.store.layout import ENTRIES
 from capsula.store.packed import WORTH_COMPRESSING, unpacked, zstd
 from capsula.store.parallel import each
 from capsula.store.receive import receiving
@@ -74,10 +75,14 @@ class ObjectStore:
             raise self._refused(error) from error
         return decode(ActionResult, content)
 
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+    def store(self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False) -> None:
         in_time(self.name, deadline)
+        content = encode(result)
+        if if_none:
+            self.holdings().write(ENTRIES, action.hash, content, None)
+            return
         try:
-            obstore.put(self._places.entries, self._entry(action), encode(result))
+            obstore.put(self._places.entries, self._entry(action), content)
         except (BaseError, PermissionError, OSError) as error:
             raise self._refused(error) from error
 

@@ -1,8 +1,8 @@
 """The outbox: which results are still to be sent to which remote. It outlives the run, and whoever comes later sends.
 
-`spool/<hash of the remote's name>/<action>` holds the action's size, how often it was tried, when it was put there, and
-whether the remote is to get all its blobs anew. Blobs go before the entry: those that the remote doesn't have, each
-with the bytes that it should have.
+`spool/<hash of the remote's name>/<action>` holds the action's size, how often it was tried, when it was put there,
+whether the remote is to get all its blobs anew, and whether it had no entry. Blobs go before the entry: those that the
+remote doesn't have, each with the bytes that it should have.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ from capsula.store.packs import made
 _DAYS, _TRIES = 7, 20
 _REFUSALS = 3
 _PACKS_AT_ONCE = 32
-_ANEW = b"anew"
+_ANEW, _IF_NONE = b"anew", b"if-none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class _Waiting:
     tries: int
     since: float
     anew: bool
+    if_none: bool
 
 
 class Outbox:
@@ -60,10 +61,10 @@ class Outbox:
         self._lock = f"{root}/{LOCKS}/send-{place}"
         self._now = now
 
-    def add(self, action: Digest, *, anew: bool = False) -> None:
+    def add(self, action: Digest, *, anew: bool = False, if_none: bool = False) -> None:
         """StoreError when this disk refuses. `anew`: also the blobs that the remote says it has, as they are spoiled
-        there."""
-        self._write(action, _Waiting(action.size_bytes, 0, self._now(), anew))
+        there. `if_none`: it had no entry, and of whoever comes first now, that one stays."""
+        self._write(action, _Waiting(action.size_bytes, 0, self._now(), anew, if_none))
 
     def waiting(self) -> Iterator[Digest]:
         """What failed least often first, of those the oldest. What is too old, or failed too often, is forgotten."""
@@ -116,6 +117,10 @@ class Outbox:
         row = self._read(action.hash)
         return row is not None and row.anew
 
+    def is_sent_if_none(self, action: Digest) -> bool:
+        row = self._read(action.hash)
+        return row is not None and row.if_none
+
     def remove(self, action: Digest) -> None:
         discard(f"{self._folder}/{action.hash}")
 
@@ -132,18 +137,18 @@ class Outbox:
         try:
             with open(f"{self._folder}/{name}", "rb") as file:
                 size, tries, since, *more = file.read(100).split()
-                row = _Waiting(int(size), int(tries), float(since), more == [_ANEW])
+                row = _Waiting(int(size), int(tries), float(since), _ANEW in more, _IF_NONE in more)
         except (OSError, ValueError):
             return None
         return row if row.size >= 0 else None
 
     def _write(self, action: Digest, row: "_Waiting") -> None:
         path = f"{self._folder}/{action.hash}"
-        anew = b" " + _ANEW if row.anew else b""
+        more = [word for word, is_said in ((_ANEW, row.anew), (_IF_NONE, row.if_none)) if is_said]
         try:
             make_directories(self._folder)
             with open(f"{path}.{os.getpid()}", "wb") as file:
-                file.write(b"%d %d %.3f%b\n" % (row.size, row.tries, row.since, anew))
+                file.write(b" ".join([b"%d %d %.3f" % (row.size, row.tries, row.since), *more]) + b"\n")
             os.rename(f"{path}.{os.getpid()}", path)
         except OSError as error:
             raise refusal(error, self._folder, "write") from error
@@ -208,7 +213,8 @@ def _send(box: Outbox, near: DiskStore, remote: Remote, action: Digest, deadline
             remote.send(absent, path_of, deadline)
         packs = _send_packs(groups, near, remote, deadline, is_anew=is_anew)
         trees = dict.fromkeys([each.tree_digest for each in result.output_directories if each.tree_digest])
-        remote.store(action, with_trees(with_packs(result, packs), map(near.read, trees)), deadline)
+        carrying = with_trees(with_packs(result, packs), map(near.read, trees))
+        remote.store(action, carrying, deadline, if_none=box.is_sent_if_none(action))
     except BlobCorrupt:
         # It has been set aside, and the next run makes it again: that, and what else there is (the power went).
         _set_aside_spoiled(near, named)

@@ -24,8 +24,8 @@ class Passing:
     def lookup(self, action: Digest, deadline: float) -> ActionResult | None:
         return self._inner().lookup(action, deadline)
 
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
-        self._inner().store(action, result, deadline)
+    def store(self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False) -> None:
+        self._inner().store(action, result, deadline, if_none=if_none)
 
     def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
         return self._inner().missing(digests, deadline)

@@ -100,7 +100,9 @@ class ReapiStore:
         except BlobMissing:
             return None
 
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+    def store(self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False) -> None:
+        """The protocol has no conditions."""
+        del if_none
         can = self.capabilities(deadline).action_cache_update_capabilities
         if can is not None and not can.update_enabled:
             raise StoreError(f"{self.name} doesn't take results from us", hint="--remote_mode r only reads")

@@ -51,10 +51,10 @@ class Sealed(Passing):
         # Who knows the size gets what was stored; who doesn't shall find it.
         return with_attached(plain, ACTION_URL, None) if action.size_bytes else plain
 
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+    def store(self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False) -> None:
         result = with_attached(result, ACTION_URL, b"%d" % action.size_bytes)
         result = with_attached(result, TYPE_URL, _seal(action, result))
-        super().store(action, _with_paths(result, _relative), deadline)
+        super().store(action, _with_paths(result, _relative), deadline, if_none=if_none)
 
 
 def _relative(path: str) -> str:

@@ -129,10 +129,10 @@ class Signed(Passing):
                 raise EntryUntrusted(f"{self.name}: the entry {action.hash[:12]} isn't believed: {reason}")
         return result
 
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+    def store(self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False) -> None:
         if self._signer is not None:
             result = sign(action, result, self._signer, int(self._now()))
-        super().store(action, result, deadline)
+        super().store(action, result, deadline, if_none=if_none)
 
 
 def sign(action: Digest, result: ActionResult, signer: Signer, seconds: int) -> ActionResult:

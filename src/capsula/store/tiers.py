@@ -77,6 +77,8 @@ class Tiers:
         self._packs: dict[str, Packs] = {}
         # Trees that came with it, by their hashes.
         self._carried: dict[str, bytes] = {}
+        # Actions, with the names of remotes that said that they have nothing of them.
+        self._absent: set[tuple[str, str]] = set()
         self._told: set[str] = set()
         self._asked: set[str] = set()
         # While a result is brought and used. `_named`: its small blobs, as long as all were right that were used.
@@ -115,6 +117,7 @@ class Tiers:
         for at, remote in enumerate(readers):
             # Each has its share of the time that is left: one that is silent doesn't take that of the next.
             now = time.monotonic()
+            self._absent.discard((action.hash, remote.name))
             try:
                 found = remote.lookup(action, now + (deadline - now) / (len(readers) - at))
             except (StoreError, WireError) as error:
@@ -129,6 +132,7 @@ class Tiers:
                 self._found = action, found
                 self._bring_trees(found, remote)
                 return found
+            self._absent.add((action.hash, remote.name))
         if damaged is not None:
             raise damaged
         return None
@@ -137,6 +141,10 @@ class Tiers:
         """The name of the remote that the result came from in this run, "" if it was here."""
         source = self._source.get(action.hash)
         return source.name if source is not None else ""
+
+    def is_absent(self, action: Digest, name: str) -> bool:
+        """Whether the remote of this name was asked in this run, and had nothing."""
+        return (action.hash, name) in self._absent
 
     def ask_again(self, action: Digest) -> None:
         """There may be news of it elsewhere, too."""

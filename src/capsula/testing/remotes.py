@@ -55,9 +55,10 @@ class MemoryRemote:
         content = self.entries.get(action.hash)
         return None if content is None else decode(ActionResult, content)
 
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+    def store(self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False) -> None:
         self._in_time(deadline)
-        self.entries[action.hash] = encode(result)
+        if not (if_none and action.hash in self.entries):
+            self.entries[action.hash] = encode(result)
 
     def missing(self, digests: Sequence[Digest], deadline: float) -> list[Digest]:
         self._in_time(deadline)
@@ -258,6 +259,23 @@ class RemoteContract:
         found = remote.lookup(action, soon())
         assert found is not None
         assert statement(action, found) in [statement(action, result) for result in results]
+
+    def test_of_two_who_know_of_no_entry_the_first_stays(self, remote: Remote, desk: Desk) -> None:
+        """Where the store is ours and writes on condition; elsewhere either may."""
+        action = digest_of(b"an action")
+        results = [self._a_result(remote, desk, number) for number in (1, 2)]
+        told = [statement(action, result) for result in results]
+        for result in results:
+            remote.store(action, result, soon(), if_none=True)
+        found = remote.lookup(action, soon())
+        assert found is not None
+        is_ours = remote.holdings() is not None
+        assert statement(action, found) in (told[:1] if is_ours and self.writes_on_condition else told)
+        # Who has seen that what is there can't be used replaces it.
+        remote.store(action, results[1], soon())
+        found = remote.lookup(action, soon())
+        assert found is not None
+        assert statement(action, found) in (told[1:] if is_ours else told)
 
     def test_what_comes_corrupted_is_refused(self, remote: Remote, desk: Desk) -> None:
         for size in (100, 3 * MIB):

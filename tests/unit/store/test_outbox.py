@@ -132,13 +132,15 @@ def test_what_comes_while_others_are_sent_is_sent_too(near: DiskStore, box: Outb
     todo = list(actions)
 
     class Busy(MemoryRemote):
-        def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        def store(
+            self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False
+        ) -> None:
             # Somebody else puts another one there, and finds that it is seen to.
             if todo:
                 box.add(todo.pop(0))
                 with Outbox(near.root, self.name).turn() as is_theirs:
                     assert not is_theirs
-            super().store(action, result, deadline)
+            super().store(action, result, deadline, if_none=if_none)
 
     far = Busy()
     box.add(todo.pop(0))
@@ -208,7 +210,7 @@ class Folder(MemoryRemote):
                 self._step()
             (self.base / f"cas-{digest.hash}").write_bytes(Path(path_of(digest)).read_bytes())
 
-    def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+    def store(self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False) -> None:
         (self.base / f"ac-{action.hash}").write_bytes(encode(result))
         self._step()
 
@@ -289,11 +291,13 @@ def test_one_that_is_refused_does_not_hold_up_the_others(near: DiskStore, box: O
     class Choosy(MemoryRemote):
         refused: tuple[str, ...] = ()
 
-        def store(self, action: Digest, result: ActionResult, deadline: float) -> None:
+        def store(
+            self, action: Digest, result: ActionResult, deadline: float, *, if_none: bool = False
+        ) -> None:
             asked.append(action.hash)
             if action.hash in self.refused:
                 raise StoreError("413 Request Entity Too Large")
-            super().store(action, result, deadline)
+            super().store(action, result, deadline, if_none=if_none)
 
     far = Choosy()
     far.refused = (actions[0].hash,)
@@ -311,3 +315,29 @@ def test_one_that_is_refused_does_not_hold_up_the_others(near: DiskStore, box: O
     asked.clear()
     assert empty(box, near, far, soon()) is not None
     assert len(asked) == 3
+
+
+def test_what_was_known_to_be_absent_takes_nobodys_place(
+    near: DiskStore, box: Outbox, tmp_path: Path
+) -> None:
+    action, far = stored(near), MemoryRemote()
+    other = DiskStore(str(tmp_path / "other"), now=time.time)
+    stored(other)
+    other.store(action, ActionResult(exit_code=3))
+    box.add(action, if_none=True)
+    # It waits for long, and knows it all the time.
+    box.tried(action)
+    theirs = Outbox(other.root, far.name)
+    theirs.add(action, if_none=True)
+    assert empty(theirs, other, far, soon()) is None
+    assert empty(box, near, far, soon()) is None
+    assert list(box.waiting()) == []
+    found = far.lookup(action, soon())
+    assert found is not None
+    assert found.exit_code == 3
+    # Where there was one that couldn't be used, it is replaced.
+    box.add(action)
+    assert empty(box, near, far, soon()) is None
+    found = far.lookup(action, soon())
+    assert found is not None
+    assert found.exit_code == 0

@@ -165,6 +165,20 @@ def test_the_first_that_has_it_is_taken_and_the_next_helps_out(tiers: Callable[.
     assert store.read(digest_of(b"lost")) == b"lost"
 
 
+def test_who_said_that_it_has_nothing_is_known(tiers: Callable[..., Tiers]) -> None:
+    first, second, away = MemoryRemote("first://"), MemoryRemote("second://"), Away("away://")
+    store = tiers(first, away, second)
+    assert store.lookup(ACTION) is None
+    names = ("first://", "away://", "second://", "never asked://")
+    assert [store.is_absent(ACTION, name) for name in names] == [True, False, True, False]
+    assert not store.is_absent(digest_of(b"another action"), "first://")
+    # Somebody has made it meanwhile.
+    filled(second, b"one")
+    store.ask_again(ACTION)
+    assert store.lookup(ACTION) is not None
+    assert [store.is_absent(ACTION, name) for name in names] == [True, False, False, False]
+
+
 def test_an_entry_whose_blobs_are_gone_is_none(tiers: Callable[..., Tiers], near: DiskStore) -> None:
     far = MemoryRemote()
     result = filled(far, b"kept", b"lost")
