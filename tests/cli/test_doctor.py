@@ -82,6 +82,7 @@ def test_a_bucket_is_looked_at(ws, seaweed) -> None:
     done = ws.tool("cache", "doctor", f"s3://{seaweed.bucket}/doctor")
     assert done.code == 0, done
     assert "writes on condition" in done.out
+    assert list(seaweed.store().list("doctor/").collect()) == [], "nothing is left behind"
     ws.environ["AWS_SECRET_ACCESS_KEY"] = "another"
     done = ws.tool("cache", "doctor", f"s3://{seaweed.bucket}/doctor")
     assert done.code == 1

@@ -8,6 +8,7 @@ from hashlib import md5
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
+from servers.certificates import Pair
 from servers.threaded import Threaded
 
 
@@ -23,7 +24,7 @@ class _Kept:
 class S3Double(Threaded):
     """`url` is the endpoint. `conditions`: "none" or "unquoted"."""
 
-    def __init__(self, conditions: str) -> None:
+    def __init__(self, conditions: str, tls: Pair | None = None) -> None:
         kept: dict[str, _Kept] = {}
         lock = threading.Lock()
 
@@ -72,4 +73,4 @@ class S3Double(Threaded):
                 if self.command != "HEAD":
                     self.wfile.write(body)
 
-        super().__init__(Handler)
+        super().__init__(Handler, tls)

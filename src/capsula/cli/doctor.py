@@ -19,7 +19,7 @@ from capsula.core.reapi import ActionResult, OutputFile
 from capsula.errors import CapsulaError, StoreUnreachable, UsageError
 from capsula.plugins.remotes import open_remote, urls
 from capsula.store.disk import DiskStore
-from capsula.store.layout import blob_path
+from capsula.store.layout import BLOBS, ENTRIES, blob_path
 from capsula.store.outbox import Outbox
 from capsula.store.receive import Receiving
 from capsula.store.sealed import Sealed
@@ -167,10 +167,23 @@ def _round_trip(remote: Remote, target: Target, settings: Settings) -> Iterator[
     action = digest_of(os.urandom(16))
     result = ActionResult(output_files=(OutputFile(path="probe", digest=digest),))
     remote.store(action, result, _soon(settings))
-    if remote.lookup(action, _soon(settings)) is None:
+    is_there = remote.lookup(action, _soon(settings)) is not None
+    _take_away(remote, action, digest)
+    if is_there:
+        yield Finding(GOOD, "takes an entry and gives it back as it was")
+    else:
         yield Finding(BAD, "took an entry and doesn't have it")
+
+
+def _take_away(remote: Remote, action: Digest, digest: Digest) -> None:
+    """Where that can be; who may write needn't be allowed to remove."""
+    holdings = remote.holdings()
+    try:
+        if holdings is not None:
+            holdings.remove(ENTRIES, [action.hash])
+            holdings.remove(BLOBS, [digest.hash])
+    except CapsulaError:
         return
-    yield Finding(GOOD, "takes an entry and gives it back as it was")
 
 
 def _soon(settings: Settings) -> float:

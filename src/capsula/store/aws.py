@@ -23,9 +23,10 @@ _NEEDS_BOTO = ("sso_session", "sso_start_url", "role_arn", "web_identity_token_f
 
 class Profile:
     """What is known of a profile. `keys` are those of variables, by obstore's names; `credentials` is called when they
-    are needed, and again when they have expired; neither: whoever speaks to the store finds them by itself."""
+    are needed, and again when they have expired; neither: whoever speaks to the store finds them by itself. `trusted`:
+    a file of the authorities that certificates may come from; None: the system's."""
 
-    __slots__ = ("credentials", "endpoint", "keys", "region")
+    __slots__ = ("credentials", "endpoint", "keys", "region", "trusted")
 
     def __init__(
         self,
@@ -33,11 +34,13 @@ class Profile:
         endpoint: str | None = None,
         credentials: Any = None,
         keys: Mapping[str, str] | None = None,
+        trusted: str | None = None,
     ) -> None:
         self.region = region
         self.endpoint = endpoint
         self.credentials = credentials
         self.keys = keys or {}
+        self.trusted = trusted
 
 
 def profile(environ: Mapping[str, str]) -> Profile:
@@ -64,6 +67,7 @@ def profile(environ: Mapping[str, str]) -> Profile:
         or facts.get("endpoint_url"),
         credentials=None if are_plain else _credentials(keys if "aws_access_key_id" in keys else facts, name),
         keys=keys if are_plain else None,
+        trusted=environ.get("AWS_CA_BUNDLE") or facts.get("ca_bundle"),
     )
 
 

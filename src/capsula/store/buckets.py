@@ -1,5 +1,6 @@
 """Which object store is meant: from options and addresses to obstore's stores."""
 
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ _CLIENT: Any = {
     "timeout": timedelta(hours=12),
 }
 _RETRY: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
+_TRUSTED = "SSL_CERT_FILE"
 
 
 def from_options(options: Mapping[str, str | None], environ: Mapping[str, str]) -> ObjectStore:
@@ -83,9 +85,28 @@ def _s3(bucket: str, endpoint: str | None, region: str | None, found: Profile) -
     if found.credentials is not None:
         config["credential_provider"] = found.credentials
     try:
-        return S3Store(bucket, client_options=client, retry_config=_RETRY, **config)
+        with _Trusting(found.trusted):
+            return S3Store(bucket, client_options=client, retry_config=_RETRY, **config)
     except BaseError as error:
         raise _not_to_be_had(error) from error
+
+
+class _Trusting:
+    """In a `with`, the system's authorities are those in this file, for who reads the environment of the process:
+    obstore does when a store is made, and has no other way to be told."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = os.path.expanduser(path) if path else None
+
+    def __enter__(self) -> None:
+        if self._path is not None:
+            os.putenv(_TRUSTED, self._path)
+
+    def __exit__(self, *_: object) -> None:
+        # What commands are given is os.environ, which this isn't.
+        if self._path is not None:
+            before = os.environ.get(_TRUSTED)
+            os.unsetenv(_TRUSTED) if before is None else os.putenv(_TRUSTED, before)
 
 
 def _prefix(path: str) -> str:
@@ -126,7 +147,8 @@ def _not_to_be_had(error: BaseException) -> StoreError:
     """What obstore says of settings that it can't use, up to how it came to know."""
     if "No CA certificates" in str(error):
         return StoreError(
-            "no certificates to trust were found", hint="is the file there that SSL_CERT_FILE names?"
+            "no certificates to trust were found",
+            hint="is the file there that SSL_CERT_FILE, AWS_CA_BUNDLE or ca_bundle in ~/.aws/config names?",
         )
     what = " ".join(str(error).partition("Debug source")[0].split())[:300].rstrip(".")
     hint = "AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY say whose" if "Account must" in what else ""

@@ -45,8 +45,12 @@ _NOT_TRUSTED = (
         "its certificate is for another name",
         "is the endpoint called as in the certificate?",
     ),
-    ("UnknownIssuer", "its certificate isn't trusted", "SSL_CERT_FILE names whom to trust"),
-    ("InvalidCertificate", "its certificate isn't trusted", "SSL_CERT_FILE names whom to trust"),
+    ("UnknownIssuer", "its certificate isn't trusted", "SSL_CERT_FILE or AWS_CA_BUNDLE names whom to trust"),
+    (
+        "InvalidCertificate",
+        "its certificate isn't trusted",
+        "SSL_CERT_FILE or AWS_CA_BUNDLE names whom to trust",
+    ),
 )
 # Where the roles of machines, containers and jobs are asked for, which is the last place to look.
 _ROLES = re.compile(
