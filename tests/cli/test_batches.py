@@ -41,12 +41,19 @@ def test_ten_thousand_small_outputs_take_a_few_calls(ws, double: Double) -> None
     assert more.total() <= FEW, more
 
 
-def test_many_output_directories_are_described_in_one_call(ws, double: Double) -> None:
+@pytest.mark.parametrize(("files", "calls"), [(1, 1), (30, 2)])
+def test_what_is_in_many_output_directories_is_asked_for_at_once(
+    ws, double: Double, files: int, calls: int
+) -> None:
+    """It comes with the entry, or as much of it as there is room for; the rest in one call."""
     ws.write("capsula.toml")
     ws.write("in.bin", "x")
     names = [f"out{number}" for number in range(30)]
     outputs = [word for name in names for word in ("-o", name)]
-    do = f"for each in {' '.join(names)}; do mkdir -p $each/sub; echo $each > $each/sub/file; done"
+    do = (
+        f"for each in {' '.join(names)}; do mkdir -p $each/sub; "
+        f"for n in $(seq {files}); do echo $each > $each/sub/$n; done; done"
+    )
     options = ("-b", f"grpc://{double.target}", "-c", "many", "-i", "in.bin", *outputs)
     assert ws.capsule(*options, do=do).said == []
     shutil.rmtree(ws.cache)
@@ -55,6 +62,6 @@ def test_many_output_directories_are_described_in_one_call(ws, double: Double) -
     double.asked.clear()
     done = ws.capsule(*options, do=do)
     assert (done.ran, done.said) == (0, [])
-    assert [ws.read(f"{name}/sub/file") for name in names] == [f"{name}\n" for name in names]
-    # The directories, then the files.
-    assert double.asked["batch_read"] == 2, double.asked
+    assert [ws.read(f"{name}/sub/{files}") for name in names] == [f"{name}\n" for name in names]
+    # The directories, where they are too many, then the files.
+    assert double.asked["batch_read"] == calls, double.asked
