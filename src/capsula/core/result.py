@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # More files than any work tree has; what is read from a store must come to an end.
 MOST_NODES = 2_000_000
+# No file can be made of a longer one (Linux: PATH_MAX); and of so many, so much is in the paths at most.
+LONGEST_PATH = 4096
+_MOST_LETTERS = MOST_NODES << 8
 
 
 def to_result(nodes: dict[str, Node], exit_code: int) -> "tuple[ActionResult, dict[str, bytes]]":
@@ -149,18 +152,21 @@ def _check_parents(nodes: dict[str, Node]) -> None:
     """Nothing may lie below a file or a link: writing it would go wherever the link leads."""
     for path in nodes:
         parent = path.rpartition("/")[0]
-        while parent:
-            if parent in nodes and nodes[parent].kind != DIRECTORY:
-                raise EntryCorrupt(f"the entry holds {path!r} below {parent!r}, which is no directory")
+        # What is above a node is looked at when it is that one's turn.
+        while parent and parent not in nodes:
             parent = parent.rpartition("/")[0]
+        if parent and nodes[parent].kind != DIRECTORY:
+            raise EntryCorrupt(f"the entry holds {path!r} below {parent!r}, which is no directory")
 
 
 def _flatten(path: str, root: bytes, by_hash: dict[str, bytes], nodes: dict[str, Node]) -> None:
     """Each directory is read once, however often it occurs."""
     read: dict[bytes, tuple[list[tuple[str, Digest, int]], Directory]] = {}
     pending = [(path, root)]
+    letters = 0
     while pending:
         path, content = pending.pop()
+        _expect_short(path)
         if content not in read:
             usual, rest = files_of(content)
             read[content] = usual, decode(Directory, rest)
@@ -168,6 +174,11 @@ def _flatten(path: str, root: bytes, by_hash: dict[str, bytes], nodes: dict[str,
         mode = directory.node_properties.unix_mode if directory.node_properties else None
         _add(nodes, path, Node(DIRECTORY, mode=0o755 if mode is None else mode))
         lead = path + "/" if path else ""
+        below = len(files) + len(directory.files) + len(directory.symlinks) + len(directory.directories)
+        letters += len(lead) * below
+        if len(nodes) + len(pending) + below > MOST_NODES or letters > _MOST_LETTERS:
+            # A directory is written once however often it occurs: a kilobyte can hold a billion paths.
+            raise EntryCorrupt(f"the entry has more than {MOST_NODES} outputs")
         for text, digest, mode in files:
             _add(nodes, lead + checked_name(text), Node(FILE, mode=mode, digest=digest))
         for file in directory.files:
@@ -176,13 +187,10 @@ def _flatten(path: str, root: bytes, by_hash: dict[str, bytes], nodes: dict[str,
             _add(nodes, lead + checked_name(link.name), Node(LINK, target=from_text(link.target)))
         for child in directory.directories:
             name = checked_name(child.name)
-            below = by_hash.get(child.digest.hash) if child.digest else None
-            if below is None:
+            found = by_hash.get(child.digest.hash) if child.digest else None
+            if found is None:
                 raise EntryCorrupt(f"the entry's tree lacks its directory {lead + name!r}")
-            pending.append((lead + name, below))
-        if len(nodes) + len(pending) > MOST_NODES:
-            # A directory is written once however often it occurs: a kilobyte can hold a billion paths.
-            raise EntryCorrupt(f"the entry has more than {MOST_NODES} outputs")
+            pending.append((lead + name, found))
 
 
 def _add(nodes: dict[str, Node], path: str, node: Node) -> None:
@@ -207,8 +215,16 @@ def checked_name(text: str) -> str:
     return name
 
 
+def _expect_short(path: str) -> None:
+    if len(path) > LONGEST_PATH:
+        raise EntryCorrupt(
+            f"the entry holds a path of {len(path)} characters, which is longer than any can be"
+        )
+
+
 def checked_path(text: str) -> str:
     path = from_text(text)
+    _expect_short(path)
     # Leading ".." are possible (an output above the working directory) and absolute ones too (declared so); both are
     # let through only to be matched against the patterns that the user declared.
     absolute = path.startswith("/")

@@ -391,3 +391,38 @@ def test_a_tree_that_grows_without_end_is_refused(
         )
     with pytest.raises(EntryCorrupt, match=r"more than|twice"):
         of_tree(Tree(root=children[-1], children=tuple(children[:-1])))
+
+
+def a_chain(depth: int, name: str) -> bytes:
+    below, children = Directory(), []
+    for _ in range(depth):
+        children.append(below)
+        node = DirectoryNode(name=name, digest=digest_of(encode(below)))
+        below = Directory(directories=(node,))
+    return encode(Tree(root=below, children=tuple(children)))
+
+
+@pytest.mark.parametrize(("depth", "name"), [(3000, "a"), (300, "a" * 200)])
+def test_a_path_that_is_longer_than_any_can_be_is_refused(depth: int, name: str) -> None:
+    """Some hundred kilobytes of a tree would be gigabytes of paths, and hours of looking at what is above them."""
+    tree = a_chain(depth, name)
+    result = ActionResult(output_directories=(OutputDirectory(path="out", tree_digest=digest_of(tree)),))
+    with pytest.raises(EntryCorrupt, match="longer than any can be"):
+        from_result(result, lambda _: tree)
+    alone = ActionResult(output_files=(OutputFile(path="a/" * 3000 + "b", digest=EMPTY),))
+    with pytest.raises(EntryCorrupt, match="longer than any can be"):
+        from_result(alone, lambda _: tree)
+
+
+def test_what_is_in_a_deep_tree_comes_back() -> None:
+    tree = a_chain(1000, "a")
+    result = ActionResult(output_directories=(OutputDirectory(path="out", tree_digest=digest_of(tree)),))
+    assert max(from_result(result, lambda _: tree), key=len) == "out" + "/a" * 1000
+
+
+def test_all_paths_together_are_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capsula.core.result._MOST_LETTERS", 5000)
+    tree = a_chain(200, "a")
+    result = ActionResult(output_directories=(OutputDirectory(path="out", tree_digest=digest_of(tree)),))
+    with pytest.raises(EntryCorrupt, match="more than"):
+        from_result(result, lambda _: tree)
