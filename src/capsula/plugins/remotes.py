@@ -57,7 +57,6 @@ FILES_HANDED_ON = ("remote_ca", "remote_cert", "remote_key", "credential_helper"
 _BUCKETS = ("s3", "gs", "az")
 SCHEMES = ("http", "https", "grpc", "grpcs", *_BUCKETS)
 _PORTS = {"grpc": 8980, "grpcs": 443}
-_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _BACKGROUND_SECONDS = 600.0
 
 
@@ -348,11 +347,6 @@ def open_remote(url: str, settings: Settings) -> Remote:
             from capsula.store import buckets
         except ImportError as error:
             raise _missing(mask(url), error, "s3") from error
-        for name in _KEYS:
-            # As CI services set what a pull request may not know. The command line takes it for unset, obstore for a
-            # key; no command gets to see this, as it isn't os.environ.
-            if os.environ.get(name) == "":
-                os.unsetenv(name)
         options = {name: getattr(settings, name) for name in S3_OPTIONS}
         if url == "s3":
             return buckets.from_options(options, os.environ)

@@ -21,6 +21,7 @@ _CLIENT: Any = {
 }
 _RETRY: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 _TRUSTED = "SSL_CERT_FILE"
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def from_options(options: Mapping[str, str | None], environ: Mapping[str, str]) -> ObjectStore:
@@ -85,28 +86,34 @@ def _s3(bucket: str, endpoint: str | None, region: str | None, found: Profile) -
     if found.credentials is not None:
         config["credential_provider"] = found.credentials
     try:
-        with _Trusting(found.trusted):
+        with _Environment(found.trusted):
             return S3Store(bucket, client_options=client, retry_config=_RETRY, **config)
     except BaseError as error:
         raise _not_to_be_had(error) from error
 
 
-class _Trusting:
-    """In a `with`, the system's authorities are those in this file, for who reads the environment of the process:
-    obstore does when a store is made, and has no other way to be told."""
+class _Environment:
+    """In a `with`, what obstore finds in the environment of the process, which it reads when a store is made, and has
+    no other way to be told. The system's authorities are those in the file `trusted`; keys that are empty, as CI
+    services set what a pull request may not know, are unset, as for the command line. os.environ stays as it is."""
 
-    def __init__(self, path: str | None) -> None:
-        self._path = os.path.expanduser(path) if path else None
+    def __init__(self, trusted: str | None) -> None:
+        self._meant: dict[str, str | None] = {name: None for name in _KEYS if os.environ.get(name) == ""}
+        if trusted:
+            self._meant[_TRUSTED] = os.path.expanduser(trusted)
 
     def __enter__(self) -> None:
-        if self._path is not None:
-            os.putenv(_TRUSTED, self._path)
+        for name, value in self._meant.items():
+            _set(name, value)
 
     def __exit__(self, *_: object) -> None:
-        # What commands are given is os.environ, which this isn't.
-        if self._path is not None:
-            before = os.environ.get(_TRUSTED)
-            os.unsetenv(_TRUSTED) if before is None else os.putenv(_TRUSTED, before)
+        # The commands that the program starts have it from the process.
+        for name in self._meant:
+            _set(name, os.environ.get(name))
+
+
+def _set(name: str, value: str | None) -> None:
+    os.unsetenv(name) if value is None else os.putenv(name, value)
 
 
 def _prefix(path: str) -> str:

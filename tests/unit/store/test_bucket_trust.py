@@ -67,3 +67,20 @@ def test_a_bundle_that_is_not_there_is_said(endpoint: str, tmp_path: Path) -> No
     with pytest.raises(StoreError, match="certificate") as refused:
         looks_up(endpoint, {"HOME": str(tmp_path), "AWS_CA_BUNDLE": str(tmp_path / "nothing.pem")})
     assert "AWS_CA_BUNDLE" in refused.value.hint
+
+
+def test_a_key_that_is_empty_is_none_and_commands_have_it_as_it_was(
+    endpoint: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function that is cached starts commands of its own afterwards."""
+    for name in KEYS:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "")
+    before = what_a_command_is_given()
+    assert "AWS_SESSION_TOKEN=\n" in before
+    environ = {**os.environ, "HOME": str(tmp_path), "AWS_CA_BUNDLE": str(authority.ca)}
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    store = from_url("s3://bucket/x", {"s3_endpoint": endpoint}, {**environ, "AWS_SKIP_SIGNATURE": "true"})
+    assert store.lookup(digest_of(b"an action"), soon()) is None
+    monkeypatch.delenv("AWS_SKIP_SIGNATURE")
+    assert what_a_command_is_given() == before
