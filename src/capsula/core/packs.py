@@ -213,10 +213,11 @@ def packs_of(result: "ActionResult") -> Packs:
         packs = [Pack(begin, Digest(name, int(size))) for _, begin, name, size in rows]
     except (WireError, ValueError):
         return Packs()
-    return Packs([each for each in packs if _may_be(each.digest)], trees_of(result))
+    return Packs([each for each in packs if _may_be(each)], trees_of(result))
 
 
-def _may_be(digest: Digest) -> bool:
+def _may_be(named: Pack) -> bool:
     """Also whether it has the name of a blob: a store may take what is none for a fault of its own."""
-    is_name = len(digest.hash) == 64 and not digest.hash.strip("0123456789abcdef")
-    return is_name and 0 < digest.size_bytes <= _LARGEST
+    names = (named.begin, 4), (named.digest.hash, 64)
+    are_names = all(len(name) == length and not name.strip("0123456789abcdef") for name, length in names)
+    return are_names and 0 < named.digest.size_bytes <= _LARGEST

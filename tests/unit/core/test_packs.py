@@ -150,7 +150,7 @@ def test_many_members_in_one_piece_are_not_copied() -> None:
     assert all(isinstance(part, memoryview) and part.obj is piece for part in parts)
 
 
-def test_what_is_no_blob_or_too_large_for_a_pack_is_not_asked_for() -> None:
+def test_what_is_no_blob_or_too_large_for_a_pack_or_begins_nowhere_is_not_asked_for() -> None:
     wanted = Digest("8" * 64, 1)
     for name in (
         "",
@@ -165,6 +165,9 @@ def test_what_is_no_blob_or_too_large_for_a_pack_is_not_asked_for() -> None:
     ):
         known = packs_of(with_packs(NONE, [Pack("0000", Digest(name, 1000))]))
         assert known.split([wanted]) == ([wanted], {}), name
+    for begin in ("", "0", "00000", "000G", "\udcff000", "-001"):
+        known = packs_of(with_packs(NONE, [Pack(begin, Digest("a" * 64, 1000))]))
+        assert known.packs == [], begin
     for size, is_asked in ((0, False), (8 * SIZE, True), (8 * SIZE + 1, False)):
         known = packs_of(with_packs(NONE, [Pack("0000", Digest("a" * 64, size))]))
         assert bool(known.split([wanted])[1]) == is_asked, size
