@@ -36,7 +36,7 @@ def beliefs(settings: Settings) -> Beliefs:
 def _content(path: str) -> bytes:
     """What can't be read is like nothing: whoever reads it later says so."""
     try:
-        with open(path, "rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             return file.read()
     except OSError:
         return b""
