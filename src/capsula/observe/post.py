@@ -165,7 +165,8 @@ def _context(trusted: str, certificate: str, key: str) -> ssl.SSLContext:
 
     context = ssl.create_default_context(cafile=trusted or None)
     if certificate:
-        context.load_cert_chain(certificate, key or None)
+        # Without the password nobody is asked for one, in the midst of a build.
+        context.load_cert_chain(certificate, key or None, password="")
     return context
 
 
