@@ -106,6 +106,8 @@ class Tiers:
         try:
             found = self.near.lookup(action)
             if found is not None and not self._is_doubted(action, found):
+                # Also where one from elsewhere couldn't be had before: somebody here has made it meanwhile.
+                self._source.pop(action.hash, None)
                 self._found = action, found
                 return found
         except EntryCorrupt as error:

@@ -13,6 +13,7 @@ from capsula.core.node import DIRECTORY, FILE, Node
 from capsula.core.reapi import ActionResult, OutputFile
 from capsula.core.result import to_result
 from capsula.errors import BlobMissing, EntryUntrusted, RemoteRequired, StoreUnreachable
+from capsula.store.believed import Beliefs
 from capsula.store.disk import DiskStore
 from capsula.store.layout import GRACE, blob_path
 from capsula.store.outbox import named_by
@@ -482,3 +483,26 @@ def test_of_another_result_the_trees_are_asked_for(tiers: Callable[..., Tiers], 
     store.let_go()
     assert tree.hash in far.fetched
     assert near.missing(named) == []
+
+
+def test_what_another_run_here_made_meanwhile_came_from_nowhere_else(
+    near: DiskStore, said: list[str]
+) -> None:
+    """The remote's was there and couldn't be had: so it is made, here and by whoever was first."""
+    far = MemoryRemote()
+    result = filled(far, b"one")
+    far.blobs.clear()
+    store = Tiers(near, [Sealed(far)], patience=5, say=said.append, beliefs=Beliefs())
+    assert store.lookup(ACTION) == result
+    with pytest.raises(BlobMissing):
+        bring(store, result)
+    near.put(b"one")
+    near.store(ACTION, result)
+    found = store.lookup(ACTION)
+    assert found == result
+    bring(store, found)
+    assert store.came_from(ACTION) == ""
+    trusting = Beliefs(b"somebody", lambda _action, _result: "nobody has signed it")
+    kept = near.lookup(ACTION)
+    assert kept is not None
+    assert trusting.doubt(ACTION, kept) == "", "what was made here needs nobody who vouches for it"
