@@ -502,3 +502,21 @@ def test_what_was_fetched_before_is_believed_by_the_same_rules(ws, shared) -> No
     assert done.ran == 1
     assert done.says("fetched before", "is revoked")
     assert ws.capsule(*shared, *believing, do=DO).ran == 0
+
+
+def test_what_ones_own_key_signed_is_believed_until_that_is_another(ws, shared) -> None:
+    """Also by the shortest way to a hit."""
+    ws.write("capsula.toml")
+    ws.write("in.txt", f"{time.time_ns()}")
+    key, trust = ws.base / "key.pem", ws.base / "trust.toml"
+    ws.tool("keygen", str(key))
+    trust.write_text("")
+    own = ("--trust", str(trust), "--sign_key", str(key), *ASK)
+    assert ws.capsule(*shared, *own, do=DO).ran == 1
+    another_machine(ws)
+    ws.warm(*shared, *own, "--remote_mode", "r", do=DO)
+    key.unlink()
+    ws.tool("keygen", str(key))
+    done = ws.capsule(*shared, *own, "--remote_mode", "r", do=DO)
+    assert done.ran == 1
+    assert done.says("fetched before", "isn't known here")

@@ -1,6 +1,7 @@
 """Making the record that a later recall answers from."""
 
 import posix
+from posixpath import expanduser
 
 from capsula import engine
 from capsula.cli.recall import ENTRY_HEAD, VERSION, keyed_hash
@@ -107,10 +108,11 @@ def _restoring(session: "Session", report: engine.Report) -> "Restoring":
 def watched_places(session: "Session") -> "Seen":
     """Configuration files, vaults and where the workspace root was looked for, existing or not, as they look now."""
     paths = list(session.settings.config_files)
-    trust = session.settings.trust
+    trust, key = session.settings.trust, session.settings.sign_key or ""
     if trust:
-        # Who isn't believed any more isn't by what is recalled, either.
-        paths.append(trust if trust.startswith("/") else f"{session.recipe.cwd}/{trust}")
+        # Who isn't believed any more isn't by what is recalled, either: nor is one's own key of before.
+        named = [trust, *([] if key.startswith("env:") else [expanduser(key)])]
+        paths += [each if each.startswith("/") else f"{session.recipe.cwd}/{each}" for each in named if each]
     paths += [f"{place}/vault/{VAULT_MARK}" for place in sorted({session.recipe.root, session.recipe.cwd})]
     seen = [(path, look(path)) for path in paths]
     if session.settings.workspace_root is None:
