@@ -155,11 +155,15 @@ class Census:
         chosen = f"stored is not null and size > 0 and abs(random()) % 1000000 < {int(share * 1_000_000)}"
         for rows in self._blobs(chosen):
             asked = [(number, digest, self.number(_IS_PACK, number) > 0) for number, digest in rows]
-            for number, reading in _each(asked, self._reread):
-                if reading is None:
-                    self.rows.execute("update blobs set bad = 1 where id = ?", (number,))
-                elif isinstance(reading, ReadingPack):
-                    self._note_members(number, reading.members)
+            packs = [row for row in asked if row[2]]
+            # What is in a pack may be much: few of them at a time.
+            parts = [packs[at : at + AT_ONCE] for at in range(0, len(packs), AT_ONCE)]
+            for part in ([row for row in asked if not row[2]], *parts):
+                for number, reading in _each(part, self._reread):
+                    if reading is None:
+                        self.rows.execute("update blobs set bad = 1 where id = ?", (number,))
+                    elif isinstance(reading, ReadingPack):
+                        self._note_members(number, reading.members)
             count += len(asked)
             progress(len(rows))
         return count

@@ -30,7 +30,8 @@ _PIECE = 1 << 17
 _CHUNK = 1 << 18
 _FOREVER = -1
 _NO_DEADLINE = float("inf")
-_MOST_LINES = 100
+# Of lines that are remembered.
+_MOST_LINES, _LONGEST_LINE = 100, 500
 _MOST_HEADS = 20
 # No blob is as long as a number of more digits says.
 _MOST_DIGITS = 18
@@ -266,7 +267,7 @@ class Incoming:
         if known is None:
             name, colon, value = line.partition(":")
             known = name.strip().lower(), colon, value.strip()
-            if len(self._lines) < _MOST_LINES:
+            if len(line) <= _LONGEST_LINE and len(self._lines) < _MOST_LINES:
                 self._lines[line] = known
         return known
 
