@@ -49,7 +49,9 @@ class Vault:
                 ) from None
         if (place / MARK).exists():
             return
-        if any(name not in (".gitignore", MARK) for name in os.listdir(place)):
+        has_others = any(name not in (".gitignore", MARK) for name in os.listdir(place))
+        # They may be those of another run, which has just made it a vault.
+        if has_others and not (place / MARK).exists():
             raise VaultError(
                 f"{printable(self.root)} has other things in it",
                 hint="vault-directory in capsula.toml names another directory",

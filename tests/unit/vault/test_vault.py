@@ -38,6 +38,23 @@ def test_a_new_vault_is_closed_to_others_and_to_git(vault: Vault) -> None:
     assert sorted(os.listdir(place)) == [".capsula-vault", ".gitignore"]
 
 
+def test_two_may_make_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other is done with it, and has begun a capsule, between our looks."""
+    one, other = Vault(str(tmp_path / "vault")), Vault(str(tmp_path / "vault"))
+    listdir = os.listdir
+
+    def meanwhile(path: str) -> list[str]:
+        monkeypatch.undo()
+        other.prepare()
+        other.begin("", WHEN, "capture")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", meanwhile)
+    one.prepare()
+    one.begin("", WHEN, "capture")
+    assert len(listdir(one.root)) == 4
+
+
 @pytest.mark.parametrize("there", ["a file", "other things"])
 def test_what_is_somebody_else_s_is_not_made_a_vault(tmp_path: Path, there: str) -> None:
     place = tmp_path / "vault"
