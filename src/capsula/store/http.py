@@ -149,6 +149,7 @@ class HttpStore:
                 digest = next(mine, None)
                 if digest is None:
                     return
+                # Alone, where it isn't known yet that connections are kept, or where one has ended.
                 get(digest)
 
         share(small, get_many, CONNECTIONS, at_first=1)
